@@ -1,0 +1,120 @@
+"""Names to classes for one folder: scanned without importing, loaded on demand, open to entry points and dotted paths."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from archfront.spaces._errors import ArchfrontError, UnknownNameError, UsageError
+
+__all__ = ["Registry", "registered_name"]
+
+T = TypeVar("T")
+_NOT_NAMES = {"testing"}
+
+
+class Registry(Generic[T]):
+    """The registered classes of one folder.
+
+    `package` is an importable package such as "archfront.search"; `kind` is the word used in errors; `depth` is
+    the number of folders between the package and a registered file (2 for spaces/vision/pflayer.py).
+    """
+
+    def __init__(self, package: str, base: str, kind: str, *, depth: int = 1) -> None:
+        self.package, self.kind, self.depth = package, kind, depth
+        self._base = base
+
+    def names(self) -> list[str]:
+        """Every name that can be loaded, sorted: shipped files and entry points. Imports none of them."""
+        return sorted({*self._files, *self._entry_points})
+
+    def load(self, name: str) -> type[T]:
+        """The class registered as `name`, or the one at the dotted path "package.module:Class".
+
+        Raises UnknownNameError with the closest known name; UsageError where the path leads to something else.
+        """
+        if name in self._files:
+            return self._shipped(self._files[name])
+        if name in self._entry_points:
+            return self._checked(self._entry_points[name].load(), name)
+        if ":" in name:
+            return self._dotted(name)
+        raise UnknownNameError.of(self.kind, name, self.names())
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Registered name to module path."""
+        root = Path(importlib.import_module(self.package).__file__ or "").parent
+        return {path[-1]: ".".join((self.package, *path)) for path in _scan(root, self.depth)}
+
+    @cached_property
+    def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
+        group = self.package if self.package != "archfront.search" else "archfront.strategies"
+        return {point.name: point for point in importlib.metadata.entry_points(group=group)}
+
+    def _shipped(self, module_name: str) -> type[T]:
+        module = importlib.import_module(module_name)
+        return self._checked(getattr(module, module.__all__[0]), module_name)
+
+    def _dotted(self, name: str) -> type[T]:
+        module_name, _, attribute = name.partition(":")
+        try:
+            module = _import_from_here(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not module_name.startswith(error.name):
+                raise  # the module exists, one of its own imports does not
+            raise UnknownNameError(
+                f"unknown {self.kind} {name!r}",
+                f"no module named {module_name!r} in {os.getcwd()} or on PYTHONPATH; registered: {', '.join(self.names())}",
+            ) from error
+        if not hasattr(module, attribute):
+            public = [n for n in vars(module) if not n.startswith("_")]
+            raise UnknownNameError.of(f"{self.kind} in module {module_name!r}", attribute, public)
+        return self._checked(getattr(module, attribute), name)
+
+    def _checked(self, found: Any, name: str) -> type[T]:
+        module, _, attribute = self._base.partition(":")
+        base = getattr(importlib.import_module(module), attribute)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise UsageError(f"{name!r} is {found!r}", f"a {self.kind} must be a subclass of {attribute}")
+        return found
+
+
+def registered_name(cls: type) -> str:
+    """The name under which `cls` can be loaded again: its file's name, or "module:Class" outside archfront."""
+    own = vars(cls).get("registered_as")
+    if own is not None:
+        return str(own)
+    if cls.__module__.startswith("archfront."):
+        return cls.__module__.rpartition(".")[2]
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _scan(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:
+    for entry in sorted(folder.iterdir()):
+        name = entry.name.removesuffix(".py")
+        if name.startswith(("_", ".")) or name in _NOT_NAMES:
+            continue
+        if depth > 1 and entry.is_dir():
+            yield from ((name, *rest) for rest in _scan(entry, depth - 1))
+        elif depth == 1 and (entry.suffix == ".py" or (entry / "__init__.py").exists()):
+            yield (name,)
+
+
+def _import_from_here(module_name: str) -> Any:
+    """Import a user's module; the working folder counts, as it does for `python -m`."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module_name)
+    except ArchfrontError:
+        raise
+    except SyntaxError as error:
+        raise UsageError(f"{module_name!r} does not parse", str(error)) from error
