@@ -1,4 +1,4 @@
-"""Names to classes for one folder: scanned without importing, loaded on demand, open to entry points and dotted paths."""
+"""Names to classes for one folder: scanned without importing, loaded on demand, open to plug-ins and dotted paths."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class Registry(Generic[T]):
                 raise  # the module exists, one of its own imports does not
             raise UnknownNameError(
                 f"unknown {self.kind} {name!r}",
-                f"no module named {module_name!r} in {os.getcwd()} or on PYTHONPATH; registered: {', '.join(self.names())}",
+                f"no module named {module_name!r} in {os.getcwd()} or on PYTHONPATH; registered: "
+                + ", ".join(self.names()),
             ) from error
         if not hasattr(module, attribute):
             public = [n for n in vars(module) if not n.startswith("_")]
