@@ -262,14 +262,14 @@ class _Choice(Parameter):
         return codes.astype(np.int64)
 
     def from_ints(self, ints: NDArray[np.int64]) -> Floats:
-        return np.clip(ints, 0, len(self.options) - 1).astype(np.float64)
+        return np.asarray(np.clip(ints, 0, len(self.options) - 1), np.float64)
 
     @property
     def feature_names(self) -> list[str]:
         return [f"{self.name}={option}" for option in self.options]
 
     def features(self, codes: Floats) -> Floats:
-        return (codes[:, None] == np.arange(len(self.options))).astype(np.float64)
+        return np.asarray(codes[:, None] == np.arange(len(self.options)), np.float64)
 
     def narrowed(self, low: Any, high: Any) -> Parameter:
         first, last = self._at(low), self._at(high)

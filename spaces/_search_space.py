@@ -268,7 +268,7 @@ class SearchSpace:
         return self.decode(codes)
 
     def mutate(self, config: Configuration, rng: np.random.Generator, rate: float | None = None) -> Configuration:
-        """Another canonical configuration near a canonical one; `rate` per active parameter, default 1 / their number."""
+        """Another canonical configuration near this one; `rate` per active parameter, default 1 / their number."""
         return self.mutate_all([config], rng, rate)[0]
 
     def mutate_all(

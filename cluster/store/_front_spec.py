@@ -1,0 +1,114 @@
+"""What one front asks of its candidates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from archfront.cluster.store._candidates import Scope, Slot
+from archfront.cluster.store._codec import constraint_in, constraint_out, objective_in, objective_out
+from archfront.cluster.store._models import FrontRow
+from archfront.search._types import PREDICTED_KINDS, Constraint, Objective, Value
+
+__all__ = ["ALL_DEVICES", "FrontSpec", "select_specs", "specs_of_study"]
+
+ALL_DEVICES = "*"
+"""The device of a study's front over all of its objectives, kept when they lie on several devices."""
+
+
+@dataclass(frozen=True)
+class FrontSpec:
+    """A front's scope, its device identity ("" none, "*" all), objectives, and constraints, each with its slot."""
+
+    scope: Scope
+    device: str
+    objectives: tuple[tuple[Objective, Slot], ...]
+    constraints: tuple[tuple[Constraint, Slot], ...] = ()
+    id: int = 0
+    version: int = 0
+
+    @property
+    def names(self) -> dict[str, Slot]:
+        """The slot of every value that matters, by the name under which it is told."""
+        return {thing.name: slot for thing, slot in (*self.objectives, *self.constraints)}
+
+    def losses(self, values: Mapping[Slot, Value]) -> tuple[float, ...] | None:
+        """The point to minimise; None when a value is missing, not finite or a guess, or a constraint is violated."""
+        point = []
+        for objective, slot in self.objectives:
+            value = values.get(slot)
+            if value is None or value.kind in PREDICTED_KINDS or not math.isfinite(value.value):
+                return None
+            point.append(objective.loss(value.value))
+        for constraint, slot in self.constraints:
+            bounded = values.get(slot)
+            if bounded is None or not constraint.violation(bounded.value) <= 0:  # NaN satisfies nothing
+                return None
+        return tuple(point)
+
+    @property
+    def name(self) -> str:
+        """What makes a kept front unique."""
+        if self.scope.study is not None:
+            return f"study/{self.scope.study}/{self.device}"
+        scope = (self.scope.identity, self.scope.signature, self.scope.task_identity, self.scope.protocol)
+        what = sorted(f"{o.metric}@{slot[1]}:{o.direction}" for o, slot in self.objectives)
+        return "facts/" + hashlib.sha256(json.dumps([*scope, self.device, what]).encode()).hexdigest()
+
+    def row(self) -> dict[str, Any]:
+        """The row of a new kept front."""
+        return {
+            "name": self.name,
+            "study_id": self.scope.study,
+            "identity": self.scope.identity,
+            "signature": self.scope.signature,
+            "task_identity": self.scope.task_identity,
+            "protocol": self.scope.protocol,
+            "device": self.device,
+            "objectives": [{**objective_out(o), "identity": slot[1]} for o, slot in self.objectives],
+            "constraints": [{**constraint_out(c), "identity": slot[1]} for c, slot in self.constraints],
+            "version": 0,
+        }
+
+
+def specs_of_study(
+    scope: Scope, objectives: Sequence[Objective], constraints: Sequence[Constraint], devices: Mapping[str, str]
+) -> list[FrontSpec]:
+    """The fronts that a study asks for: one per device (objectives of other devices left out), or one without.
+
+    With several devices also one over all objectives. Constraints hold on each of them.
+    """
+    bounds = tuple((c, (c.metric, devices.get(c.device or "", c.device or ""))) for c in constraints)
+    used = list(dict.fromkeys(o.device for o in objectives if o.device is not None))
+
+    def spec(device: str, kept: Sequence[str]) -> FrontSpec:
+        chosen = [o for o in objectives if o.device is None or o.device in kept]
+        slots = tuple((o, (o.metric, devices[o.device] if o.device is not None else "")) for o in chosen)
+        return FrontSpec(scope, device, slots, bounds)
+
+    fronts = [spec(devices[name], [name]) for name in used] or [spec("", [])]
+    return [*fronts, spec(ALL_DEVICES, used)] if len(used) > 1 else fronts
+
+
+def select_specs(connection: Connection, *where: ColumnElement[bool], lock: bool = True) -> list[FrontSpec]:
+    """The kept fronts that fit, oldest first; `lock` holds other writers of them back until the transaction ends."""
+    table = FrontRow.__table__
+    query = select(table).where(*where).order_by(table.c.id)
+    rows = connection.execute(query.with_for_update() if lock else query).mappings()
+    return [
+        FrontSpec(
+            Scope(row["study_id"], row["identity"], row["signature"], row["task_identity"], row["protocol"]),
+            row["device"],
+            tuple((objective_in(o), (o["metric"], o["identity"])) for o in row["objectives"]),
+            tuple((constraint_in(c), (c["metric"], c["identity"])) for c in row["constraints"]),
+            row["id"],
+            row["version"],
+        )
+        for row in rows
+    ]

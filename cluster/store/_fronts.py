@@ -1,0 +1,191 @@
+"""Keep fronts true: points are added one by one; a changed or withdrawn one has its front computed again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+import functools
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+
+from archfront.cluster._front import Front
+from archfront.cluster.store._candidates import Candidate, Scope
+from archfront.cluster.store._codec import values_out
+from archfront.cluster.store._front_cache import FrontCache
+from archfront.cluster.store._front_spec import FrontSpec, select_specs
+from archfront.cluster.store._models import EvaluationRow, FrontPointRow, FrontRow, Observation, ProposalRow, StudyRow
+from archfront.cluster.store._sql import insert_new
+from archfront.search._types import Value
+
+__all__ = ["ask_for", "kind_of", "refresh", "refresh_architectures"]
+
+
+def ask_for(connection: Connection, cache: FrontCache, specs: Sequence[FrontSpec]) -> None:
+    """Keep these fronts from now on; one that is new is computed from what is there."""
+    insert_new(connection, FrontRow.__table__, [spec.row() for spec in specs])
+    kept = select_specs(connection, FrontRow.name.in_([spec.name for spec in specs]), FrontRow.version == 0)
+    refresh(connection, cache, kept, everything=True)
+
+
+def refresh(
+    connection: Connection,
+    cache: FrontCache,
+    specs: Sequence[FrontSpec],
+    *,
+    keys: Collection[str] = (),
+    architectures: Collection[str] = (),
+    everything: bool = False,
+) -> None:
+    """Bring locked fronts up to date after the values of `keys` or `architectures` (or everything) may have changed.
+
+    The number of statements does not grow with the number of keys, and nothing but these is read as long as no
+    point on a front changes its values.
+    """
+    journals = [_Journal(spec) for spec in specs]
+    by_scope: dict[Scope, list[_Journal]] = defaultdict(list)
+    for journal in journals:
+        by_scope[journal.spec.scope].append(journal)
+    for scope, mine in by_scope.items():
+        names = {name: slot for journal in mine for name, slot in journal.spec.names.items()}
+        whole = _once(scope, connection, names)
+        changed = whole() if everything else scope.candidates(connection, names, keys, architectures)
+        now = _last_sequence(connection, scope)
+        for journal in mine:
+            front = cache.front(connection, journal.spec)
+            if everything or not _extend(front, journal, changed, keys, now):
+                _recompute(front, journal, whole(), now)
+    _write(connection, cache, journals)
+
+
+def refresh_architectures(
+    connection: Connection, cache: FrontCache, identity: str, signature: str, architectures: Collection[str]
+) -> None:
+    """Bring every kept front up to date on which these architectures stand, or could."""
+    if not architectures:
+        return
+    holders = (
+        select(ProposalRow.study_id)
+        .join(StudyRow, StudyRow.id == ProposalRow.study_id)
+        .where(StudyRow.identity == identity, StudyRow.signature == signature)
+        .where(ProposalRow.architecture_key.in_(architectures))
+    )
+    specs = select_specs(
+        connection,
+        FrontRow.identity == identity,
+        FrontRow.signature == signature,
+        or_(FrontRow.study_id.is_(None), FrontRow.study_id.in_(holders)),
+    )
+    measured = [spec for spec in specs if any(device for _, device in spec.names.values())]
+    refresh(connection, cache, measured, architectures=architectures)
+
+
+class _Journal:
+    """What happens to one front in one transaction."""
+
+    def __init__(self, spec: FrontSpec) -> None:
+        self.spec = spec
+        self.rows: list[dict[str, Any]] = []
+        self.leaves: list[dict[str, Any]] = []
+        self._entered: dict[str, dict[str, Any]] = {}
+
+    def enter(self, candidate: Candidate, sequence: int) -> None:
+        values = {objective.name: candidate.values[slot] for objective, slot in self.spec.objectives}
+        row = {
+            "front_id": self.spec.id,
+            "key": candidate.key,
+            "proposal_id": candidate.proposal,
+            "observation_id": candidate.observation,
+            "values": values_out(values),
+            "kind": kind_of(self.spec, values),
+            "entered_sequence": sequence,
+            "left_sequence": None,
+        }
+        self._entered[candidate.key] = row
+        self.rows.append(row)
+
+    def leave(self, key: str, sequence: int) -> None:
+        if key in self._entered:
+            self._entered.pop(key)["left_sequence"] = sequence
+        else:
+            self.leaves.append({"b_front": self.spec.id, "b_key": key, "b_left": sequence})
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.rows or self.leaves)
+
+
+def kind_of(spec: FrontSpec, values: dict[str, Value]) -> str:
+    """A point's kind: its first quality value's, else its first value's (rule 15; guesses never get here)."""
+    quality = [values[o.name].kind for o, (_, device) in spec.objectives if not device]
+    trained = [kind for kind in quality if kind != "analytic"]
+    return (trained or [value.kind for value in values.values()])[0]
+
+
+def _extend(
+    front: Front, journal: _Journal, changed: Sequence[Candidate], keys: Collection[str], now: int
+) -> bool:
+    """Add what is new; False, with nothing done, when a point on the front changed or is gone."""
+    losses = {candidate.key: journal.spec.losses(candidate.values) for candidate in changed}
+    touched = [key for key in {*keys, *losses} if key in front]
+    if any(losses.get(key) != front.point(key) for key in touched):
+        return False
+    told = set(keys)
+    for candidate in changed:
+        point = losses[candidate.key]
+        if point is None:
+            continue
+        change = front.add(candidate.key, point)
+        if change.entered:
+            sequence = candidate.sequence if candidate.key in told else now
+            journal.enter(candidate, sequence)
+            for key in change.left:
+                journal.leave(key, sequence)
+    return True
+
+
+def _recompute(front: Front, journal: _Journal, candidates: Sequence[Candidate], now: int) -> None:
+    before = dict(front.items())
+    losses = {candidate.key: journal.spec.losses(candidate.values) for candidate in candidates}
+    front.rebuild({key: point for key, point in losses.items() if point is not None})
+    for key, point in before.items():
+        if front.point(key) != point:
+            journal.leave(key, now)
+    for candidate in candidates:
+        point = front.point(candidate.key)
+        if point is not None and before.get(candidate.key) != point:
+            journal.enter(candidate, now)
+
+
+def _once(scope: Scope, connection: Connection, names: dict[str, Any]) -> Callable[[], list[Candidate]]:
+    return functools.cache(lambda: scope.candidates(connection, names))
+
+
+def _last_sequence(connection: Connection, scope: Scope) -> int:
+    query = select(func.max(Observation.id))
+    if scope.study is not None:
+        query = select(func.max(EvaluationRow.sequence)).where(EvaluationRow.study_id == scope.study)
+    return connection.scalar(query) or 0
+
+
+def _write(connection: Connection, cache: FrontCache, journals: Sequence[_Journal]) -> None:
+    leaves = [leave for journal in journals for leave in journal.leaves]
+    if leaves:
+        points = FrontPointRow.__table__.c
+        statement = (
+            update(FrontPointRow)
+            .where(points.front_id == bindparam("b_front"), points.key == bindparam("b_key"))
+            .where(points.left_sequence.is_(None))
+            .values(left_sequence=bindparam("b_left"))
+        )
+        connection.execute(statement, leaves)
+    rows = [row for journal in journals for row in journal.rows]
+    if rows:
+        connection.execute(insert(FrontPointRow), rows)
+    moved = [journal.spec for journal in journals if journal.changed or journal.spec.version == 0]
+    if moved:
+        versions = [{"b_id": spec.id, "b_version": spec.version + 1} for spec in moved]
+        statement = update(FrontRow).where(FrontRow.__table__.c.id == bindparam("b_id"))
+        connection.execute(statement.values(version=bindparam("b_version")), versions)
+        for spec in moved:
+            cache.advance(spec.id, spec.version + 1)

@@ -1,0 +1,1 @@
+"""One file per revision: r<revision>_<what>.py."""

@@ -1,0 +1,157 @@
+"""The plain multi-layer perceptron: the classifier on which initialisation and self-tuning are proved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from archfront.spaces._condition import Equals, IndexBelow
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._parameter import Categorical, Integer, Real, Repeated, SelfTuned
+from archfront.spaces._search_space import Configuration, SearchSpace
+from archfront.spaces._task import Task
+from archfront.spaces.vision._images import image_classification
+
+__all__ = ["Mlp"]
+
+DEEPEST = 30
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
+class GaussianNoise(nn.Module):
+    """x + N(0, std^2) while training, x otherwise."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.std * torch.randn_like(x) if self.training and self.std > 0 else x
+
+
+class Layer(nn.Module):
+    """Dropout(activation(W x + b))."""
+
+    def __init__(self, inputs: int, outputs: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.dropout(self.activation(self.linear(x)))
+        return hidden
+
+
+class Perceptron(nn.Module):
+    """Image (batch, channels, height, width) -> logits (batch, classes)."""
+
+    def __init__(self, noise: float, layers: list[Layer], head: nn.Linear) -> None:
+        super().__init__()
+        self.noise = GaussianNoise(noise)
+        self.blocks = nn.ModuleList(layers)
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.noise(x.flatten(1))
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+class Mlp(ModelSpace):
+    """Depth hidden layers of one width. Elastic: the first layers, the leading units.
+
+    `initialisation` scaled: W ~ N(0, C_W / fan_in), b ~ N(0, C_b), the variances searched by their logarithm to base 2.
+    """
+
+    search_space = SearchSpace(
+        Integer("depth", 1, DEEPEST, default=3, elastic=True),
+        Integer("width", 8, 512, default=128, log=True, elastic=True),
+        Categorical("activation", tuple(ACTIVATIONS)),
+        Categorical("initialisation", ("pytorch", "scaled"), role="hyperparameter"),
+        Real(
+            "log2_C_W",
+            -3.0,
+            3.0,
+            default=1.0,
+            bins=24,
+            role="hyperparameter",
+            when=(Equals("initialisation", "scaled"),),
+        ),
+        Real(
+            "log2_C_b",
+            -12.0,
+            0.0,
+            default=-6.0,
+            bins=24,
+            role="hyperparameter",
+            when=(Equals("initialisation", "scaled"),),
+        ),
+        Real(
+            "input_noise",
+            0.0,
+            1.0,
+            default=0.0,
+            bins=10,
+            role="hyperparameter",
+            self_tuned=SelfTuned("noise", "logit", 0.5),
+        ),
+        Repeated(
+            Real(
+                "dropout",
+                0.0,
+                0.9,
+                default=0.0,
+                bins=9,
+                role="hyperparameter",
+                self_tuned=SelfTuned("blocks.*.dropout", "logit", 0.5),
+            ),
+            DEEPEST,
+            when=IndexBelow("depth"),
+        ),
+    )
+    tasks = ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100")
+    recipe = {
+        "backprop": {
+            "lr": Real("lr", 1e-4, 1e-1, default=1e-3, log=True, bins=24),
+            "optimizer": "adamw",
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "batch_size": 128,
+        },
+        "supernet": {"lr": 1e-3, "batch_size": 128},
+    }
+    paper = "plain multi-layer perceptron"
+
+    def build(self, config: Configuration) -> nn.Module:
+        width, inputs = config["width"], _flat(self.signature.inputs[0].shape)
+        layers = [
+            Layer(width if i else inputs, width, config["activation"], config[f"dropout[{i}]"])
+            for i in range(config["depth"])
+        ]
+        net = Perceptron(config["input_noise"], layers, nn.Linear(width, self.signature.outputs))
+        if config["initialisation"] == "scaled":
+            _initialise(net, 2.0 ** config["log2_C_W"], 2.0 ** config["log2_C_b"])
+        return net
+
+    @classmethod
+    def make_task(cls, name: str, *, variant: str, seed: int, data: Path | None) -> Task:
+        return image_classification(name, data=data, seed=seed)
+
+
+def _flat(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _initialise(net: nn.Module, weight_variance: float, bias_variance: float) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=(weight_variance / module.in_features) ** 0.5)
+            nn.init.normal_(module.bias, std=bias_variance**0.5)
