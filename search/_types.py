@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from archfront.spaces._errors import UsageError
 from archfront.spaces._metric import METRICS, Direction
@@ -67,7 +67,7 @@ class Objective:
         directions = {**({metric: declared.direction} if declared else {}), **(known or {})}
         if tail not in ("", "min", "max") or not metric:
             raise UsageError(f"objective {text!r} is not METRIC[@DEVICE][:min|max]")
-        direction = tail or directions.get(metric)
+        direction = cast(Direction, tail or directions.get(metric))
         if direction not in ("min", "max"):
             raise UsageError(f"objective {text!r} has no direction", f"write {metric}:min or {metric}:max")
         return cls(metric, direction, device or None, declared.unit if declared else "")

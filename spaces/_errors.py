@@ -6,6 +6,7 @@ ArchfrontError
 │   └── ExistsError        two things of one name
 ├── ConfigurationError     a configuration that is not legal in its space (carries the problems)
 ├── DataError              a data file that is not what its format says
+├── TrainingError          a training that diverged or cannot go on
 ├── StoreError             the store cannot be opened, written, or understood
 ├── MeasurementError       a device that could not measure
 └── ExportError            a file that does not agree with the model it was made from
@@ -25,6 +26,7 @@ __all__ = [
     "ExportError",
     "MeasurementError",
     "StoreError",
+    "TrainingError",
     "UnknownNameError",
     "UsageError",
     "did_you_mean",
@@ -86,6 +88,12 @@ class DataError(ArchfrontError, ValueError):
 
     code = "data"
     exit_code = 2
+
+
+class TrainingError(ArchfrontError):
+    """A training that diverged or cannot go on."""
+
+    code = "training"
 
 
 class StoreError(ArchfrontError):

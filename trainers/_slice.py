@@ -1,0 +1,91 @@
+"""Evaluation of a sub-network without training, and the file a trained bank travels in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from archfront.spaces._errors import DataError
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._search_space import Configuration, SearchSpace
+from archfront.spaces._supernet import Supernet
+from archfront.spaces._task import SplitName
+from archfront.trainers._recalibrate import recalibrate
+from archfront.trainers._trainer import outputs_of
+
+__all__ = ["bank_hash", "calibrated_subnet", "evaluate_slice", "load_bank", "save_bank", "sliced_space"]
+
+FORMAT = "archfront-bank-1"
+
+
+def sliced_space(space: ModelSpace, fixed: Mapping[str, Any] | None = None) -> SearchSpace:
+    """The search space of a slice study: elastic parameters only, the others at `fixed` or their default."""
+    held = {name: (fixed or {}).get(name, space.search_space[name].default) for name in space.search_space.names}
+    return space.search_space.fix({name: value for name, value in held.items() if name not in space.elastic})
+
+
+def calibrated_subnet(bank: Supernet, config: Configuration) -> nn.Module:
+    """The sub-network as an ordinary module in eval mode, batch norm recalibrated on the training split."""
+    space = bank.space
+    net = bank.extract(config)
+    return recalibrate(net, space.prepared(config, space.task().split("train")))
+
+
+def evaluate_slice(bank: Supernet, config: Configuration, split: SplitName = "val") -> dict[str, float]:
+    """The task's metrics of a sub-network, without training."""
+    space = bank.space
+    data = space.prepared(config, space.task().split(split))
+    output, target = data.chosen(outputs_of(calibrated_subnet(bank, config), data))
+    return space.task().score(output, target)
+
+
+def bank_hash(bank: Supernet) -> str:
+    """sha256 of tensors, signature and fixed parameters: part of the protocol of slices."""
+    digest = hashlib.sha256(f"{bank.space.search_space.identity} {bank.space.signature.hash}".encode())
+    digest.update(json.dumps(bank.fixed, sort_keys=True).encode())
+    for name, tensor in sorted(bank.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_bank(bank: Supernet, path: Path, *, epochs: int = 0) -> None:
+    """Write a bank with what it belongs to."""
+    torch.save(
+        {
+            "format": FORMAT,
+            "space": bank.space.full_name,
+            "identity": bank.space.search_space.identity,
+            "signature": bank.space.signature.hash,
+            "fixed": bank.fixed,
+            "seed": bank.seed,
+            "epochs": epochs,
+            "tensors": dict(bank.state_dict()),
+        },
+        path,
+    )
+
+
+def load_bank(space: ModelSpace, path: Path) -> Supernet:
+    """Read a bank for `space`. Raises DataError that names what does not fit."""
+    try:
+        saved = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise DataError(f"no supernet file {str(path)!r}", "train one with --supernet train") from None
+    except Exception as error:
+        raise DataError(f"{str(path)!r} is not a supernet file", str(error).splitlines()[0]) from error
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise DataError(f"{str(path)!r} is not a supernet file of format {FORMAT!r}")
+    if saved["identity"] != space.search_space.identity:
+        raise DataError(f"{str(path)!r} belongs to space {saved['space']!r}, not to this {space.full_name!r}")
+    if saved["signature"] != space.signature.hash:
+        raise DataError(f"{str(path)!r} was trained on inputs or outputs of another shape than {space.signature}")
+    bank = Supernet(space, fixed=saved["fixed"], seed=saved["seed"])
+    bank.load_state_dict(saved["tensors"])
+    return bank

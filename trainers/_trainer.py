@@ -1,0 +1,121 @@
+"""One trainer: a model space, a configuration and a budget in, reports and weights out."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._registry import registered_name
+from archfront.spaces._search_space import Configuration, SearchSpace
+from archfront.spaces._task import Split, SplitName
+from archfront.trainers._types import Budget, Report
+
+__all__ = ["PREFIX", "Trainer", "derived_seed", "outputs_of"]
+
+PREFIX = "trainer."
+"""A trainer's own parameters carry this prefix in configurations."""
+
+
+class Trainer(ABC):
+    """Construct, then iterate `run()`: one report per epoch; stop by leaving the loop.
+
+    `config` is a configuration of the union space: the model space's parameters and `trainer.*` (absent ones take
+    their defaults). Everything random in an epoch derives from (seed, epoch), never from the global generators, so a
+    state taken between two reports continues bit for bit on the CPU with the same number of threads.
+    """
+
+    parameters: ClassVar[SearchSpace]
+    """The trainer's own parameters, without the prefix."""
+
+    def __init__(
+        self, space: ModelSpace, config: Configuration, *, budget: Budget, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        self.space, self.budget, self.seed, self.device = space, budget, seed, device
+        own = {name.removeprefix(PREFIX): value for name, value in config.items() if name.startswith(PREFIX)}
+        self.settings = self.parameters.canonicalise({**self.parameters.default, **own})
+        self.config = space.search_space.canonicalise(
+            {name: value for name, value in config.items() if name in space.search_space}
+        )
+        self.task = space.task()
+        self.epoch = 0
+        self._prepared: dict[str, Split] = {}
+
+    @classmethod
+    def supports(cls, space: ModelSpace) -> str | None:
+        """Why this trainer cannot train the space's models, or None. Checked before anything is launched."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return registered_name(type(self))
+
+    @abstractmethod
+    def run(self) -> Iterator[Report]:
+        """Train from `self.epoch` to the budget; after each report the state may be saved. Raises TrainingError."""
+
+    @abstractmethod
+    def export(self) -> nn.Module:
+        """The trained network as an ordinary module in eval mode that owns its tensors."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything `load_state_dict` needs to continue bit for bit: tensors, scalars, containers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of the same space, configuration, budget and seed."""
+
+    def evaluate(self, split: SplitName) -> dict[str, float]:
+        """The task's metrics of `export()` on a split. No side effects on weights, statistics or generators."""
+        data = self.data(split)
+        output, target = data.chosen(outputs_of(self.export(), data, self.device))
+        return self.task.score(output, target)
+
+    def data(self, name: SplitName) -> Split:
+        """A split with `prepare` applied, on the trainer's device; prepared once."""
+        if name not in self._prepared:
+            split = self.space.prepared(self.config, self.task.split(name))
+            if name == "train" and self.budget.data_fraction < 1:
+                split = _fraction(split, self.budget.data_fraction, derived_seed(self.seed, "fraction"))
+            self._prepared[name] = Split(
+                tuple(t.to(self.device) for t in split.inputs),
+                split.target.to(self.device),
+                None if split.rows is None else split.rows.to(self.device),
+            )
+        return self._prepared[name]
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed for one purpose: the same parts give the same one in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
+
+
+@torch.no_grad()
+def outputs_of(net: nn.Module, split: Split, device: str = "cpu", *, batch: int = 512) -> Tensor:
+    """Outputs of a network for every row of a prepared split, in eval mode; the mode is restored."""
+    training = net.training
+    net.eval().to(device)
+    if split.rows is not None:
+        output: Tensor = net(*split.inputs)
+    else:
+        size = len(split.target)
+        parts = [net(*(t[i : i + batch] for t in split.inputs)) for i in range(0, size, batch)]
+        output = torch.cat(parts)
+    net.train(training)
+    return output
+
+
+def _fraction(split: Split, fraction: float, seed: int) -> Split:
+    """A random part of the rows, at least one."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    kept = order[: max(1, round(fraction * len(split)))]
+    if split.rows is not None:
+        return Split(split.inputs, split.target, split.rows[kept])
+    return Split(tuple(t[kept] for t in split.inputs), split.target[kept])
