@@ -102,7 +102,9 @@ class Front:
     def _checked(self, key: str, point: Sequence[float]) -> Point:
         vector = tuple(float(x) for x in point)
         if len(vector) != self.objectives:
-            raise ValueError(f"the point of key {key!r} has {len(vector)} values, the front {self.objectives} objectives")
+            raise ValueError(
+                f"the point of key {key!r} has {len(vector)} values, the front {self.objectives} objectives"
+            )
         return vector
 
 
@@ -163,13 +165,13 @@ class _Columns:
 
 
 def nondominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of the points (n, m), minimised, no other one dominates. Equal points all stay; non-finite ones never do."""
+    """Which of the points (n, m), minimised, no other one dominates. Equal ones all stay; non-finite ones never do."""
     import moocore
 
-    stay = np.isfinite(points).all(axis=1)
+    stay: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=1))
     if stay.any():  # a NaN row would dominate real ones, so only finite rows are shown to moocore
         stay[stay] = moocore.is_nondominated(points[stay], keep_weakly=True)
-    return np.asarray(stay, dtype=np.bool_)
+    return stay
 
 
 def hypervolume(points: NDArray[np.float64], reference: Sequence[float]) -> float:

@@ -232,6 +232,18 @@ class Strategy(ABC):
         self._exhausted |= len(self._keys) == self.space.size
         return Asked(tuple(proposals), "exhausted" if self._exhausted else "waiting")
 
+    @final
+    def enter(self, config: Mapping[str, Any]) -> Proposal:
+        """A pending proposal for a configuration found elsewhere (origin "foreign"); it counts as asked.
+
+        Raises ConfigurationError; UsageError when its key was asked or told before.
+        """
+        entered: list[Proposal] = []
+        self._accept(Suggestion(dict(config), "foreign"), entered)
+        if not entered:
+            raise UsageError(f"configuration {dict(config)} is in this study already", "results are told once")
+        return entered[0]
+
     def _accept(self, suggestion: Configuration | Suggestion, proposals: list[Proposal]) -> None:
         if not isinstance(suggestion, Suggestion):
             suggestion = Suggestion(suggestion)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from archfront.spaces._errors import UnknownNameError, UsageError
+from archfront.spaces._errors import DataError, UnknownNameError, UsageError
 from archfront.spaces._parameter import Categorical
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
@@ -114,6 +114,11 @@ class ModelSpace(ABC):
         return cls(cls.make_task(task, variant=variant, seed=seed, data=data), variant)
 
     @classmethod
+    def of_signature(cls, signature: Signature, variant: str | None = None) -> ModelSpace:
+        """The space bound to a signature alone: it builds, but has no data."""
+        return cls(_NoData(signature), variant)
+
+    @classmethod
     def tasks_of(cls, variant: str) -> tuple[str, ...]:
         """The tasks a variant serves, the default first."""
         return cls.tasks
@@ -170,3 +175,20 @@ class ModelSpace(ABC):
             config = space.canonicalise(config)
             found.setdefault(space.key(config), config)
         return list(found.values())
+
+
+class _NoData(Task):
+    """A task of which only the signature is known."""
+
+    def __init__(self, signature: Signature) -> None:
+        super().__init__("signature", signature, (), _no_data)
+
+    def loss(self, output: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        raise DataError("a space bound to a signature alone has no loss", "load it with a task")
+
+    def score(self, output: Tensor, target: Tensor) -> dict[str, float]:
+        raise DataError("a space bound to a signature alone has no metrics", "load it with a task")
+
+
+def _no_data() -> Mapping[str, Split]:
+    raise DataError("a space bound to a signature alone has no data", "load it with a task")

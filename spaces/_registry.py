@@ -63,6 +63,10 @@ class Registry(Generic[T]):
         return self._checked(getattr(module, module.__all__[0]), module_name)
 
     def _dotted(self, name: str) -> type[T]:
+        return self._checked(self.attribute(name), name)
+
+    def attribute(self, name: str) -> Any:
+        """What stands at "package.module:attribute". Raises UnknownNameError."""
         module_name, _, attribute = name.partition(":")
         try:
             module = _import_from_here(module_name)
@@ -77,7 +81,7 @@ class Registry(Generic[T]):
         if not hasattr(module, attribute):
             public = [n for n in vars(module) if not n.startswith("_")]
             raise UnknownNameError.of(f"{self.kind} in module {module_name!r}", attribute, public)
-        return self._checked(getattr(module, attribute), name)
+        return getattr(module, attribute)
 
     def _checked(self, found: Any, name: str) -> type[T]:
         module, _, attribute = self._base.partition(":")

@@ -5,15 +5,16 @@ A *slot* is (metric, device identity), the identity "" for what belongs to no de
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
 
-from archfront.cluster.store._codec import number, values_in
+from archfront.cluster.store._codec import number, stored_value, values_in
 from archfront.cluster.store._models import (
     AnalyticValue,
     DeviceValue,
@@ -65,10 +66,10 @@ class Scope:
         `names` are the values that matter, by the name under which an evaluation of the study tells them. Device
         values are the present medians; without any session the value as told stands.
         """
-        if self.study is None:
-            found = self._from_facts(connection, names, keys, architectures)
-        else:
-            found = self._from_study(connection, names, keys, architectures)
+        if keys is not None and architectures:
+            keys = {*keys, *self._keys_of(connection, architectures)}
+        read = self._from_facts if self.study is None else self._from_study
+        found = read(connection, names, keys)
         wanted = None if keys is None else {c.architecture_key for c in found}
         slots = set(names.values())
         medians = device_medians(connection, self.identity, self.signature, {s for s in slots if s[1]}, wanted)
@@ -77,12 +78,21 @@ class Scope:
         self._add_analytic(connection, found, {metric for metric, device in slots if not device}, wanted)
         return found
 
+    def _keys_of(self, connection: Connection, architectures: Collection[str]) -> set[str]:
+        """The keys of these architectures. Asked apart, by one index: a planner may scan the study for an OR."""
+        if self.study is not None:
+            found = _among(ProposalRow.architecture_key, architectures)
+            mine = connection.execute(select(ProposalRow.key, ProposalRow.study_id).where(found))
+            return {key for key, study in mine if study == self.study}
+        where = (Observation.identity, Observation.task_identity, Observation.protocol)
+        found = _among(Observation.architecture_key, architectures)
+        here = (self.identity, self.task_identity, self.protocol)
+        return {
+            key for key, *there in connection.execute(select(Observation.key, *where).where(found)) if (*there,) == here
+        }
+
     def _from_study(
-        self,
-        connection: Connection,
-        names: Mapping[str, Slot],
-        keys: Collection[str] | None,
-        architectures: Collection[str],
+        self, connection: Connection, names: Mapping[str, Slot], keys: Collection[str] | None
     ) -> list[Candidate]:
         """Values as told; quality metrics that were observed but not told are added."""
         query = (
@@ -97,20 +107,19 @@ class Scope:
             .join(EvaluationRow, EvaluationRow.proposal_id == ProposalRow.id)
             .outerjoin(Observation, Observation.id == EvaluationRow.observation_id)
             .where(
-                EvaluationRow.study_id == self.study,
+                ProposalRow.study_id == self.study,
                 EvaluationRow.status == "ok",
                 or_(EvaluationRow.observation_id.is_(None), Observation.usable),
-                _among(ProposalRow.key, keys, ProposalRow.architecture_key, architectures),
+                _among(ProposalRow.key, keys),
             )
-            .order_by(EvaluationRow.sequence)
         )
         found: list[Candidate] = []
-        for *place, told in connection.execute(query):
+        for key, architecture, sequence, proposal, observation, told in connection.execute(query):
             values = {names[name]: value for name, value in values_in(_only(told, names)).items()}
-            found.append(Candidate(*place, values))
+            found.append(Candidate(key, architecture, sequence, proposal, observation, values))
         missing = {m for m, d in names.values() if not d and any((m, d) not in c.values for c in found)}
         self._add_observed(connection, found, missing, every=keys is None)
-        return found
+        return sorted(found, key=lambda candidate: candidate.sequence)
 
     def _add_observed(
         self, connection: Connection, found: list[Candidate], metrics: Collection[str], *, every: bool
@@ -128,14 +137,10 @@ class Scope:
             query = query.where(ObservationValue.observation_id.in_(by_observation))
         for observation, metric, value, kind in connection.execute(query):
             if observation in by_observation:
-                by_observation[observation].values.setdefault((metric, ""), Value(number(value), kind))
+                by_observation[observation].values.setdefault((metric, ""), stored_value(value, kind))
 
     def _from_facts(
-        self,
-        connection: Connection,
-        names: Mapping[str, Slot],
-        keys: Collection[str] | None,
-        architectures: Collection[str],
+        self, connection: Connection, names: Mapping[str, Slot], keys: Collection[str] | None
     ) -> list[Candidate]:
         """Per key the mean over train seeds of the newest usable observations."""
         metrics = {metric for metric, device in names.values() if not device}
@@ -160,18 +165,19 @@ class Scope:
                 Observation.protocol == self.protocol,
                 Observation.usable,
                 Observation.private.is_(False),
-                _among(Observation.key, keys, Observation.architecture_key, architectures),
+                _among(Observation.key, keys),
             )
-            .order_by(Observation.id)
         )
         newest: dict[str, Candidate] = {}
         seeds: dict[str, dict[int, tuple[int, dict[str, Value]]]] = defaultdict(dict)
-        for key, architecture, observation, proposal, seed, metric, value, kind in connection.execute(query):
+        for key, architecture, observation, proposal, seed, metric, value, kind in sorted(
+            connection.execute(query), key=lambda row: int(row[2])
+        ):
             if seeds[key].get(seed, (None,))[0] != observation:
                 seeds[key][seed] = (observation, {})
                 newest[key] = Candidate(key, architecture, observation, proposal, observation, {})
             if metric is not None:
-                seeds[key][seed][1][metric] = Value(number(value), kind)
+                seeds[key][seed][1][metric] = stored_value(value, kind)
         for key, candidate in newest.items():
             candidate.values = {(m, ""): value for m, value in mean_over_seeds(seeds[key]).items()}
         return sorted(newest.values(), key=lambda candidate: candidate.sequence)
@@ -192,12 +198,16 @@ class Scope:
         for candidate in found:
             for metric in missing:
                 if (candidate.architecture_key, metric) in known:
-                    value = Value(number(known[candidate.architecture_key, metric]), "analytic")
+                    value = stored_value(known[candidate.architecture_key, metric], "analytic")
                     candidate.values.setdefault((metric, ""), value)
 
 
 def device_medians(
-    connection: Connection, identity: str, signature: str, slots: Collection[Slot], architectures: Collection[str] | None
+    connection: Connection,
+    identity: str,
+    signature: str,
+    slots: Collection[Slot],
+    architectures: Collection[str] | None,
 ) -> dict[str, dict[Slot, Value]]:
     """By architecture key and slot the median over all sessions; NaN when none of them could run it."""
     if not slots or (architectures is not None and not architectures):
@@ -221,9 +231,8 @@ def device_medians(
     medians: dict[str, dict[Slot, Value]] = defaultdict(dict)
     for (architecture, slot), rows in sessions.items():
         valid = [value for value, _ in rows if value is not None]
-        std = statistics.stdev(valid) if len(valid) > 1 else None
         middle = statistics.median(valid) if valid else number(None)
-        medians[architecture][slot] = Value(middle, rows[-1][1], std, max(1, len(valid)))
+        medians[architecture][slot] = Value(middle, rows[-1][1], _spread(valid), max(1, len(valid)))
     return medians
 
 
@@ -236,21 +245,18 @@ def mean_over_seeds(seeds: Mapping[int, tuple[int, Mapping[str, Value]]]) -> dic
     means: dict[str, Value] = {}
     for metric, values_ in by_metric.items():
         numbers = [value.value for value in values_]
-        std = statistics.stdev(numbers) if len(numbers) > 1 else None
-        means[metric] = Value(statistics.fmean(numbers), values_[-1].kind, std, len(numbers))
+        means[metric] = Value(statistics.fmean(numbers), values_[-1].kind, _spread(numbers), len(numbers))
     return means
 
 
-def _among(
-    column: Any, names: Collection[str] | None, other: Any = None, others: Collection[str] = ()
-) -> ColumnElement[bool]:
-    """`column` in `names` or `other` in `others`; true when everything is wanted or the lists are too long."""
-    if names is None or len(names) + len(others) > _MANY:
-        return ~false()
-    conditions = [column.in_(names)]
-    if others:
-        conditions.append(other.in_(others))
-    return or_(*conditions)
+def _spread(numbers: Sequence[float]) -> float | None:
+    """The standard deviation, where there is one."""
+    return statistics.stdev(numbers) if len(numbers) > 1 and all(map(math.isfinite, numbers)) else None
+
+
+def _among(column: Any, names: Collection[str] | None) -> ColumnElement[bool]:
+    """`column` in `names`; true when everything is wanted or the list is too long."""
+    return ~false() if names is None or len(names) > _MANY else column.in_(names)
 
 
 def _only(stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from archfront.search._types import Constraint, Objective, Value
+from archfront.search._types import Constraint, Kind, Objective, Value
 
 __all__ = [
     "chunks",
@@ -19,6 +19,7 @@ __all__ = [
     "number",
     "objective_in",
     "objective_out",
+    "stored_value",
     "values_in",
     "values_out",
 ]
@@ -51,6 +52,11 @@ def _plain(thing: Any) -> Any:
 def finite(value: float | None) -> float | None:
     """`value` for a column: NULL where it is not finite (SQLite has no NaN)."""
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def stored_value(value: float | None, kind: str) -> Value:
+    """The value of a row that has a number and a kind."""
+    return Value(number(value), cast(Kind, kind))
 
 
 def number(stored: float | None) -> float:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from archfront.cluster.store._engine import address, engines, explained, shown, sqlite_file
 from archfront.cluster.store._front_cache import FrontCache
-from archfront.cluster.store._migrate import check_file, migrate
+from archfront.cluster.store._migrate import check_file, is_current, migrate
 
 __all__ = ["Opened"]
 
@@ -36,7 +36,8 @@ class Opened:
         self._lock = threading.RLock()
         self._cache = FrontCache()
         try:
-            self._write(lambda connection: migrate(connection, str(self._file or self.url)))
+            if not self._read(is_current):  # a reader need not wait for another process's write
+                self._write(lambda connection: migrate(connection, str(self._file or self.url)))
         except BaseException:
             self.close()
             raise

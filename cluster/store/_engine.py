@@ -31,12 +31,15 @@ def address(url: str | None) -> URL:
     try:
         parsed = make_url(text)
     except ArgumentError as error:
-        raise StoreError(f"store address {text!r} cannot be read", "write sqlite:///FILE or postgresql://HOST/NAME") from error
+        raise StoreError(
+            f"store address {text!r} cannot be read", "write sqlite:///FILE or postgresql://HOST/NAME"
+        ) from error
     if parsed.drivername in _POSTGRES:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "sqlite":
         raise StoreError(
-            f"store {shown(parsed)!r} is neither SQLite nor PostgreSQL", "write sqlite:///FILE or postgresql://HOST/NAME"
+            f"store {shown(parsed)!r} is neither SQLite nor PostgreSQL",
+            "write sqlite:///FILE or postgresql://HOST/NAME",
         )
     if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
         raise StoreError(f"store {text!r} names no file", "a store must outlive its process: write sqlite:///FILE")
@@ -103,7 +106,7 @@ _WAYS_OUT = {
     "full": "free some space and resume; what was committed stays",
     "locked": "another process writes for more than 30 s: end it or wait, then resume; what was committed stays",
     "readonly": "make the file and its folder writable, or give --store another one; what was committed stays",
-    "unable to open": "its folder must exist and be writable (SQLite keeps two files beside it); or give --store another",
+    "unable to open": "its folder must exist and be writable (SQLite keeps files beside it), or give --store another",
     "not a database": "this is no SQLite file: give --store another one",
     "malformed": "the file is damaged: copy it, then try `sqlite3 FILE .recover`",
 }

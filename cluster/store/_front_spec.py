@@ -36,7 +36,7 @@ class FrontSpec:
     @property
     def names(self) -> dict[str, Slot]:
         """The slot of every value that matters, by the name under which it is told."""
-        return {thing.name: slot for thing, slot in (*self.objectives, *self.constraints)}
+        return {o.name: slot for o, slot in self.objectives} | {c.name: slot for c, slot in self.constraints}
 
     def losses(self, values: Mapping[Slot, Value]) -> tuple[float, ...] | None:
         """The point to minimise; None when a value is missing, not finite or a guess, or a constraint is violated."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-import functools
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from archfront.cluster._front import Front
 from archfront.cluster.store._candidates import Candidate, Scope
-from archfront.cluster.store._codec import values_out
+from archfront.cluster.store._codec import chunks, values_out
 from archfront.cluster.store._front_cache import FrontCache
 from archfront.cluster.store._front_spec import FrontSpec, select_specs
-from archfront.cluster.store._models import EvaluationRow, FrontPointRow, FrontRow, Observation, ProposalRow, StudyRow
+from archfront.cluster.store._models import EvaluationRow, FrontPointRow, FrontRow, Observation, ProposalRow
 from archfront.cluster.store._sql import insert_new
 from archfront.search._types import Value
 
@@ -59,25 +59,29 @@ def refresh(
 
 
 def refresh_architectures(
-    connection: Connection, cache: FrontCache, identity: str, signature: str, architectures: Collection[str]
+    connection: Connection,
+    cache: FrontCache,
+    identity: str,
+    signature: str,
+    architectures: Collection[str],
+    *,
+    but: Sequence[FrontSpec] = (),
 ) -> None:
-    """Bring every kept front up to date on which these architectures stand, or could."""
+    """Bring every kept front up to date on which these architectures stand, or could, `but` those that are already."""
     if not architectures:
         return
-    holders = (
-        select(ProposalRow.study_id)
-        .join(StudyRow, StudyRow.id == ProposalRow.study_id)
-        .where(StudyRow.identity == identity, StudyRow.signature == signature)
-        .where(ProposalRow.architecture_key.in_(architectures))
-    )
+    holders: set[int] = set()
+    for part in chunks(sorted(architectures)):
+        query = select(ProposalRow.study_id).where(ProposalRow.architecture_key.in_(part)).distinct()
+        holders.update(connection.scalars(query))
     specs = select_specs(
         connection,
         FrontRow.identity == identity,
         FrontRow.signature == signature,
         or_(FrontRow.study_id.is_(None), FrontRow.study_id.in_(holders)),
     )
-    measured = [spec for spec in specs if any(device for _, device in spec.names.values())]
-    refresh(connection, cache, measured, architectures=architectures)
+    done = {spec.id for spec in but}
+    refresh(connection, cache, [spec for spec in specs if spec.id not in done], architectures=architectures)
 
 
 class _Journal:
@@ -118,13 +122,11 @@ class _Journal:
 def kind_of(spec: FrontSpec, values: dict[str, Value]) -> str:
     """A point's kind: its first quality value's, else its first value's (rule 15; guesses never get here)."""
     quality = [values[o.name].kind for o, (_, device) in spec.objectives if not device]
-    trained = [kind for kind in quality if kind != "analytic"]
-    return (trained or [value.kind for value in values.values()])[0]
+    first = next(iter(values.values())).kind
+    return next((kind for kind in quality if kind != "analytic"), first)
 
 
-def _extend(
-    front: Front, journal: _Journal, changed: Sequence[Candidate], keys: Collection[str], now: int
-) -> bool:
+def _extend(front: Front, journal: _Journal, changed: Sequence[Candidate], keys: Collection[str], now: int) -> bool:
     """Add what is new; False, with nothing done, when a point on the front changed or is gone."""
     losses = {candidate.key: journal.spec.losses(candidate.values) for candidate in changed}
     touched = [key for key in {*keys, *losses} if key in front]
@@ -152,8 +154,8 @@ def _recompute(front: Front, journal: _Journal, candidates: Sequence[Candidate],
         if front.point(key) != point:
             journal.leave(key, now)
     for candidate in candidates:
-        point = front.point(candidate.key)
-        if point is not None and before.get(candidate.key) != point:
+        present = front.point(candidate.key)
+        if present is not None and before.get(candidate.key) != present:
             journal.enter(candidate, now)
 
 

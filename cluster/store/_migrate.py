@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from archfront.cluster.store._models import Base
 from archfront.spaces._errors import StoreError
 
-__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_file", "migrate"]
+__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_file", "is_current", "migrate"]
 
 VERSION_TABLE = "archfront_version"
 REVISIONS = ("0001", "0002")
@@ -23,7 +23,7 @@ _LOCK = 0x61726368  # any number, the same for all: one migration at a time on a
 
 
 def check_file(path: Path) -> None:
-    """Raise StoreError, without touching the file, unless it is absent, empty, or a store of this archfront or older."""
+    """Raise StoreError, the file untouched, unless it is absent, empty, or a store of this or an older archfront."""
     if not path.parent.is_dir():
         raise StoreError(f"store {path}: the folder {path.parent} does not exist", "create it, or give --store another")
     if not path.exists():
@@ -42,10 +42,17 @@ def check_file(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=30)) as connection:
             tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-            revisions = connection.execute(f"select version_num from {VERSION_TABLE}") if VERSION_TABLE in tables else ()
+            revisions = (
+                connection.execute(f"select version_num from {VERSION_TABLE}") if VERSION_TABLE in tables else ()
+            )
             _check(str(path), tables, [revision for (revision,) in revisions], strict=True)
     except sqlite3.Error as error:
         raise StoreError(f"store {path} cannot be read: {error}", "what was committed stays") from error
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether there is nothing to create or upgrade."""
+    return inspect(connection).has_table(VERSION_TABLE) and _revisions(connection) == [HEAD]
 
 
 def migrate(connection: Connection, where: str) -> None:
@@ -55,7 +62,7 @@ def migrate(connection: Connection, where: str) -> None:
     tables = set(inspect(connection).get_table_names())
     revisions: list[str] = []
     if VERSION_TABLE in tables:
-        revisions = list(connection.scalars(text(f"select version_num from {VERSION_TABLE}")))
+        revisions = _revisions(connection)
     _check(where, tables, revisions, strict=connection.dialect.name == "sqlite")
     if revisions != [HEAD]:
         upgrade(connection)
@@ -73,13 +80,18 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     command.upgrade(config, revision)
 
 
+def _revisions(connection: Connection) -> list[str]:
+    return list(connection.scalars(text(f"select version_num from {VERSION_TABLE}")))
+
+
 def _check(where: str, tables: set[str], revisions: list[str], *, strict: bool) -> None:
     """`strict`: a file is ours alone; a server's schema may hold other people's tables beside ours."""
     if VERSION_TABLE not in tables:
         foreign = tables - {"sqlite_sequence"} if strict else tables & set(Base.metadata.tables)
         if foreign:
+            names = ", ".join(sorted(foreign)[:5])
             raise StoreError(
-                f"{where} is not an archfront store: it holds tables of something else ({', '.join(sorted(foreign)[:5])})",
+                f"{where} is not an archfront store: it holds tables of something else ({names})",
                 "give --store another one",
             )
         return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._parameter import Categorical, Integer, Real, Repeated, SelfTuned
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Task
+from archfront.spaces.vision._choice import cover_one_at_a_time
 from archfront.spaces.vision._images import image_classification
 
 __all__ = ["Mlp"]
@@ -128,7 +132,7 @@ class Mlp(ModelSpace):
     paper = "plain multi-layer perceptron"
 
     def build(self, config: Configuration) -> nn.Module:
-        width, inputs = config["width"], _flat(self.signature.inputs[0].shape)
+        width, inputs = config["width"], prod(self.signature.inputs[0].shape)
         layers = [
             Layer(width if i else inputs, width, config["activation"], config[f"dropout[{i}]"])
             for i in range(config["depth"])
@@ -138,16 +142,14 @@ class Mlp(ModelSpace):
             _initialise(net, 2.0 ** config["log2_C_W"], 2.0 ** config["log2_C_b"])
         return net
 
+    def cover(self, fixed: Mapping[str, Any] | None = None) -> list[Configuration]:
+        """One network: neither activation nor initialisation makes a tensor of its own."""
+        space = self.search_space.fix(fixed or {})
+        return cover_one_at_a_time(space, inert=("activation", "initialisation"))
+
     @classmethod
     def make_task(cls, name: str, *, variant: str, seed: int, data: Path | None) -> Task:
         return image_classification(name, data=data, seed=seed)
-
-
-def _flat(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _initialise(net: nn.Module, weight_variance: float, bias_variance: float) -> None:

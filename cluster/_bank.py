@@ -1,0 +1,76 @@
+"""The supernet of a slice study: loaded from the user's file, or trained before proposal 0 and kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from archfront import trainers
+from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster.store import Store, StudyRecord
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._supernet import Supernet
+from archfront.trainers._slice import bank_hash, load_bank, save_bank
+from archfront.trainers._trainer import derived_seed
+from archfront.trainers._types import Budget
+from archfront.trainers._union import searched_space
+from archfront.trainers.supernet import SupernetTrainer
+
+__all__ = ["bank_of"]
+
+KIND = "bank"
+
+
+def bank_of(record: StudyRecord, space: ModelSpace, store: Store, files: TrialFiles) -> tuple[str, str] | None:
+    """(hash, path) of the study's bank; None for a study that trains each configuration.
+
+    A bank this study trains is kept under the recipe that makes it: another study with the same recipe loads it. A
+    training that was interrupted continues from its last epoch. Raises DataError for a file of another space.
+    """
+    wanted = record.options["supernet"]
+    if wanted is None:
+        return None
+    if wanted != "train":
+        return bank_hash(load_bank(space, Path(wanted))), wanted
+    name = _recipe_key(record)
+    kept = store.artefact(name, KIND)
+    if kept is None:
+        bank = _trained(record, space, files, name)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "bank.pt"
+            save_bank(bank, path, epochs=record.options["epochs"])
+            kept = store.put_artefact(name, KIND, path)
+        files.remove(f"{name[:32]}.checkpoint")
+    return kept.sha256, kept.location
+
+
+def _recipe_key(record: StudyRecord) -> str:
+    content = [record.identity, record.task_identity, record.protocol]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: str) -> Supernet:
+    """Train the bank, with a checkpoint after each epoch."""
+    make = trainers.load(record.trainer)
+    settings = {n: tuple(s) for n, s in record.options["settings"].items()}
+    own = {n: s for n, s in settings.items() if n.startswith("trainer.")}
+    held = {n: s for n, s in settings.items() if len(s) == 1 and n in space.search_space and n not in space.elastic}
+    config = searched_space(space, make, {**own, **held}).default
+    budget = Budget(record.options["epochs"], record.options["data_fraction"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same bank on every machine of one kind
+    try:
+        trainer = make(space, config, budget=budget, seed=derived_seed(record.train_seed, "bank"))
+        assert isinstance(trainer, SupernetTrainer)
+        checkpoint = f"{name[:32]}.checkpoint"
+        if (saved := files.load(checkpoint)) is not None:
+            trainer.load_state_dict(saved)
+        for _ in trainer.run():
+            files.save(checkpoint, trainer.state_dict())
+    finally:
+        torch.set_num_threads(threads)
+    return trainer.bank

@@ -1,0 +1,76 @@
+"""What a search would do: everything is checked and one trial is timed, nothing is stored."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from archfront.cluster._device import Device
+from archfront.cluster._evaluators import TrainingEvaluator
+from archfront.cluster._measure import Measurer
+from archfront.cluster._plan import Plan, bound_space
+from archfront.cluster._request import Request, record_of
+from archfront.cluster._trial import run_trial
+from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster.store import Store
+from archfront.spaces._errors import ArchfrontError
+from archfront.trainers._types import Budget
+
+__all__ = ["dry_run"]
+
+
+def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str, Any]:
+    """Objectives, devices, size of the space, seconds of one trial, expected minutes.
+
+    The timed trial is the default configuration, trained for one epoch. Raises ArchfrontError when it fails.
+    """
+    stored = {d.name: Device.of(d.definition) for d in store.devices() if d.definition}
+    record = record_of(Request("dry-run", **options), stored)
+    bank = None
+    if record.options["supernet"] not in (None, "train"):
+        bank = ("", record.options["supernet"])
+    with tempfile.TemporaryDirectory() as folder:
+        space = None if record.private else bound_space(record)
+        plan = Plan.of(record, files=TrialFiles(folder), stored=stored, space=space, bank=bank)
+        evaluator = plan.evaluator
+        epochs = record.options["epochs"]
+        if isinstance(evaluator, TrainingEvaluator):
+            evaluator = replace(evaluator, budget=Budget(1, evaluator.budget.data_fraction), files=None)
+        started = time.perf_counter()
+        result = run_trial(evaluator, "dry-run", plan.searched.default, lambda epoch, metrics: None)
+        trial_s = time.perf_counter() - started
+        if result.status != "ok":
+            raise ArchfrontError(f"the default configuration fails: {result.error}", "mend it before searching")
+        measuring_s = 0.0
+        for device in plan.devices.values():
+            measurer = Measurer(space, device)  # type: ignore[arg-type]
+            try:
+                measurer.measure([plan.own(plan.searched.default)])
+                started = time.perf_counter()
+                measurer.measure([plan.own(plan.searched.default)])
+                measuring_s += time.perf_counter() - started
+            finally:
+                measurer.close()
+    if isinstance(plan.evaluator, TrainingEvaluator):
+        trial_s *= epochs
+    trials = record.budget.trials
+    expected = None if trials is None else trials * (trial_s / max(1, workers) + measuring_s) / 60
+    return {
+        "space": record.space,
+        "task": record.task,
+        "strategy": record.strategy,
+        "parameters": len([p for p in plan.searched if p.size > 1]),
+        "size": plan.searched.size,
+        "objectives": [f"{o.name}:{o.direction}" for o in record.objectives],
+        "constraints": [str(c) for c in record.constraints],
+        "devices": [f"{name} ({d.hardware}, {d.threads} thread, batch {d.batch})" for name, d in plan.devices.items()],
+        "epochs": epochs,
+        "trials": trials,
+        "workers": workers,
+        "seconds_per_trial": round(trial_s, 2),
+        "seconds_per_measurement": round(measuring_s, 2),
+        "expected_minutes": None if expected is None else round(expected, 2),
+    }

@@ -1,0 +1,127 @@
+"""The three ways to evaluate a configuration: train it, slice it from a supernet, call the user's function."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archfront import trainers
+from archfront.cluster._trial import ReportCallback, TrialResult
+from archfront.cluster._trial_files import TrialFiles
+from archfront.spaces._costs import analytic_costs
+from archfront.spaces._errors import UsageError
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._search_space import Configuration
+from archfront.spaces._supernet import Supernet
+from archfront.trainers._slice import calibrated_subnet, load_bank
+from archfront.trainers._trainer import outputs_of
+from archfront.trainers._types import Budget
+
+__all__ = ["FunctionEvaluator", "SliceEvaluator", "TrainingEvaluator", "UserFunction"]
+
+UserFunction = Callable[..., Mapping[str, Any]]
+
+_BANKS: dict[str, Supernet] = {}
+"""Banks this process has loaded, by hash: a re-used worker loads each once."""
+
+
+@dataclass(frozen=True)
+class TrainingEvaluator:
+    """Train one configuration for the planned epochs, with a checkpoint after each; then test it once."""
+
+    space: ModelSpace
+    trainer: str
+    budget: Budget
+    train_seed: int
+    files: TrialFiles | None = None
+    device: str = "cpu"
+
+    def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
+        """Continues from the proposal's checkpoint when there is one."""
+        started = time.perf_counter()
+        make = trainers.load(self.trainer)
+        trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=self.device)
+        if self.files is not None and (saved := self.files.load(f"{proposal}.checkpoint")) is not None:
+            trainer.load_state_dict(saved["trainer"])
+            metrics = dict(saved["metrics"])
+        else:
+            metrics = {}
+        for given in trainer.run():
+            metrics = dict(given.metrics)
+            if self.files is not None:
+                self.files.save(f"{proposal}.checkpoint", {"trainer": trainer.state_dict(), "metrics": metrics})
+            report(given.step, metrics)
+        weights = ""
+        if self.files is not None:
+            weights = self.files.save(f"{proposal}.weights", trainer.export().state_dict())
+        test = trainer.evaluate("test") if "test" in self.space.task().splits else {}
+        return TrialResult(
+            proposal,
+            "ok",
+            metrics,
+            {f"test_{name}": value for name, value in test.items()},
+            analytic_costs(self.space, trainer.config),
+            "trained",
+            trainer.epoch,
+            time.perf_counter() - started,
+            weights=weights,
+        )
+
+
+@dataclass(frozen=True)
+class SliceEvaluator:
+    """Cut a sub-network out of a trained bank, recalibrate it, evaluate it: no training."""
+
+    space: ModelSpace
+    bank: str
+    bank_path: str
+
+    def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
+        """One report."""
+        started = time.perf_counter()
+        own = {name: value for name, value in config.items() if name in self.space.search_space}
+        net = calibrated_subnet(self.loaded(), own)
+        data = self.space.prepared(own, self.space.task().split("val"))
+        metrics = self.space.task().score(*data.chosen(outputs_of(net, data)))
+        report(1, metrics)
+        costs = analytic_costs(self.space, own)
+        return TrialResult(proposal, "ok", metrics, {}, costs, "sliced", 0, time.perf_counter() - started)
+
+    def loaded(self) -> Supernet:
+        """The bank, once per process."""
+        if self.bank not in _BANKS:
+            _BANKS[self.bank] = load_bank(self.space, Path(self.bank_path))
+        return _BANKS[self.bank]
+
+
+@dataclass(frozen=True)
+class FunctionEvaluator:
+    """Call a user's function: evaluate(config, *, seed, budget, report) -> {metric: value}; it may take fewer."""
+
+    function: UserFunction
+    budget: Budget
+    seed: int
+
+    def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
+        """Values may be plain numbers under "metric" or "metric@device"."""
+        started = time.perf_counter()
+        offered = {"seed": self.seed, "budget": self.budget, "report": report}
+        values = self.function(dict(config), **_accepted(self.function, offered))
+        if not isinstance(values, Mapping):
+            raise UsageError(
+                f"the evaluate function returned {type(values).__name__}", "return a dict of metric name to number"
+            )
+        numbers = {str(name): float(value) for name, value in values.items()}
+        seconds = time.perf_counter() - started
+        return TrialResult(proposal, "ok", numbers, kind="trained", epochs=self.budget.epochs, seconds=seconds)
+
+
+def _accepted(function: UserFunction, offered: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return dict(offered)
+    return {p.name: offered[p.name] for p in parameters if p.name in offered}

@@ -1,0 +1,25 @@
+"""The engine without Ray: one trial after another in the caller's process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from archfront.cluster._loop import StudyLoop
+from archfront.cluster._trial import run_trial
+from archfront.spaces._errors import ArchfrontError
+
+__all__ = ["run_in_process"]
+
+
+def run_in_process(loop: StudyLoop) -> None:
+    """Drive a loop of capacity 1 until it is done."""
+    while (step := loop.next()) != "done":
+        if isinstance(step, str):
+            raise ArchfrontError("the study loop waits although nothing runs in this process")
+        identity = step.id
+
+        def report(epoch: int, metrics: Mapping[str, float], identity: str = identity) -> None:
+            loop.reported(identity, epoch, metrics)
+
+        loop.completed(run_trial(loop.plan.evaluator, step.id, step.config, report))
+    loop.finish()

@@ -1,0 +1,337 @@
+"""The study loop: ask, insert, launch, measure, tell, commit. Engines drive it; it knows neither Ray nor time."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from archfront.cluster._front import Front
+from archfront.cluster._measuring import Measuring
+from archfront.cluster._plan import Plan
+from archfront.cluster._trial import TrialResult
+from archfront.cluster._volume import Volume
+from archfront.cluster.store import Outcome, ProposalRecord, Report, Snapshot, Store
+from archfront.search._strategy import Strategy
+from archfront.search._types import Configuration, Evaluation, Proposal, Status, Value
+from archfront.spaces._errors import ArchfrontError
+
+__all__ = ["Progress", "Step", "StudyLoop"]
+
+Step = Proposal | Literal["wait", "done"]
+GC_EVERY = 64
+"""Weights that left the front are removed after this many evaluations, and at the end."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sitting is: totals of the study. `hypervolume` is None while too little is known."""
+
+    told: int
+    failed: int
+    running: int
+    front_size: int
+    hypervolume: float | None
+    trials: int | None
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A trial that ended, or a stored fact (`reused` is its observation) that stands in for one."""
+
+    proposal: Proposal
+    result: TrialResult
+    reused: int | None = None
+
+
+class StudyLoop:
+    """One sitting of a study. `capacity` is how many trials may run at once.
+
+    An engine calls `next()` for what to launch ("wait": ask again when something has ended; "done": nothing will
+    come), `reported` and `completed` as trials speak, and `finish` when all have ended. Every method may raise
+    ArchfrontError; what was told before is committed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        epoch: int,
+        *,
+        capacity: int,
+        out_of_time: Callable[[], bool] = lambda: False,
+        watch: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.store, self.plan, self.epoch, self.capacity = store, plan, epoch, capacity
+        self._out_of_time, self._watch = out_of_time, watch
+        self.record = plan.record
+        self.study = plan.record.name
+        self.measuring = Measuring(store, plan)
+        self.strategy: Strategy = plan.strategy()
+        self._queue: deque[Proposal] = deque()
+        self._running: dict[str, Proposal] = {}
+        self._unmeasured: dict[str, _Ended] = {}
+        self._ready: dict[int, Outcome] = {}
+        """Reproducible studies: outcomes by proposal number that wait for earlier ones."""
+        self._numbers: dict[str, int] = {}
+        self._told = 0
+        self._failed = 0
+        self._next_number = 0
+        self._front = Front(len(self.record.objectives))
+        self._volume = Volume(self.record.objectives, self.record.reference)
+        self._ended: str = ""
+        options = self.record.options
+        self._lookahead = (options["lookahead"] if capacity > 1 else 1) if options["reproducible"] else None
+        self._restore()
+
+    def _restore(self) -> None:
+        """Continue where the store says the study is."""
+        snapshot = self.store.latest_snapshot(self.study)
+        if snapshot is None:
+            return
+        records = self.store.proposals(self.study)
+        batches: dict[int, list[Evaluation]] = {}
+        for _, batch, evaluation in self.store.evaluations(self.study):
+            batches.setdefault(batch, []).append(evaluation)
+            self._count(evaluation)
+        self.strategy.load_state_dict(snapshot.state, [r.proposal for r in records], list(batches.values()))
+        done = {e.proposal for batch in batches.values() for e in batch}
+        self._queue.extend(r.proposal for r in records if r.proposal.id not in done)
+        self._numbers = {r.proposal.id: r.proposal.number for r in records}
+        while self._next_number < len(records) and records[self._next_number].proposal.id in done:
+            self._next_number += 1
+
+    # -- what to launch
+
+    def next(self) -> Step:
+        """The next proposal to launch, already in the store; "wait" or "done"."""
+        while True:
+            if self._must_drain():
+                if self._running:
+                    return "wait"
+                self._measure()
+                continue
+            if self._out_of_time():
+                self._ended = "time"
+                return "done"
+            if len(self._running) >= self.capacity:
+                return "wait"
+            if not self._queue and not self._ask():
+                if self._running:
+                    return "wait"
+                if self._unmeasured:
+                    self._measure()
+                    continue
+                return "done"
+            proposal = self._queue.popleft()
+            if (stored := self._stored(proposal)) is not None:
+                self._settle(stored)
+                continue
+            self._running[proposal.id] = proposal
+            self.store.mark_running([proposal.id])
+            return proposal
+
+    def _ask(self) -> bool:
+        """Fill the queue; False when the strategy has nothing now."""
+        if self._ended:
+            return False
+        if self._lookahead is not None and self.strategy.asked - self._next_number >= self._lookahead:
+            return False
+        asked = self.strategy.ask(1)
+        if asked.proposals:
+            self._insert(asked.proposals)
+            self._queue.extend(asked.proposals)
+            return True
+        if asked.reason in ("budget", "exhausted"):
+            self._ended = asked.reason
+        elif not self._running and not self._unmeasured:
+            raise ArchfrontError(
+                f"strategy {self.record.strategy!r} waits although nothing is running", "its propose() must return some"
+            )
+        return False
+
+    def _insert(self, proposals: Sequence[Proposal]) -> None:
+        records = [ProposalRecord(p, self.plan.architecture_key(p.config)) for p in proposals]
+        snapshot = Snapshot(self._told, self.strategy.asked, self.strategy.state_dict())
+        self.store.insert_proposals(self.study, self.epoch, records, snapshot)
+        self._numbers.update({p.id: p.number for p in proposals})
+
+    def enter(self, config: Configuration) -> Proposal:
+        """A proposal for a result that was found elsewhere: stored and running, for `completed` to end."""
+        proposal = self.strategy.enter(config)
+        self._insert([proposal])
+        self._running[proposal.id] = proposal
+        return proposal
+
+    # -- what came back
+
+    def reported(self, proposal: str, step: int, metrics: Mapping[str, float]) -> None:
+        """A running trial's validation metrics after an epoch. A step reported twice is kept once."""
+        if proposal in self._running:
+            finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+            self.store.add_reports([Report(proposal, step, finite)])
+
+    def completed(self, result: TrialResult) -> None:
+        """A trial ended, in whatever way. Measured at the next drain if it is worth it, else told at once."""
+        proposal = self._running.pop(result.proposal, None)
+        if proposal is None:
+            return  # told already: an orphan of an earlier attempt
+        self._settle(_Ended(proposal, result))
+
+    def _settle(self, ended: _Ended) -> None:
+        if ended.result.status == "ok" and self.measuring.needed(ended.proposal):
+            self._unmeasured[ended.proposal.id] = ended
+        else:
+            self._deliver([self._outcome(ended, {})])
+
+    def _must_drain(self) -> bool:
+        """Whether to stop launching until the waiting measurements are done."""
+        waiting = len(self._unmeasured)
+        return waiting > 0 and (waiting >= 2 * self.capacity or not self._running)
+
+    def _measure(self) -> None:
+        """Measure all that waits, back to back in shuffled order, and tell it."""
+        waiting = sorted(self._unmeasured.values(), key=lambda ended: ended.proposal.number)
+        measured = self.measuring.measure([ended.proposal for ended in waiting])
+        self._unmeasured.clear()
+        self._deliver([self._outcome(ended, measured[ended.proposal.id]) for ended in waiting])
+
+    def _outcome(self, ended: _Ended, measured: Mapping[str, Value | str]) -> Outcome:
+        """What the store and the strategy are told: values of every kind, and a verdict on them."""
+        proposal, result = ended.proposal, ended.result
+        values = {name: Value(value, result.kind) for name, value in result.quality.items()}
+        quality = {name: value for name, value in values.items() if "@" not in name}
+        values |= {name: Value(value, "analytic") for name, value in result.analytic.items()}
+        values |= self.measuring.known(proposal)
+        errors = [error for error in measured.values() if isinstance(error, str)]
+        values |= {name: value for name, value in measured.items() if isinstance(value, Value)}
+        status, error = result.status, result.error
+        if status == "ok" and errors:
+            status, error = "failed", errors[0]
+        if status == "ok":
+            status, error = self._verdict(values)
+        evaluation = Evaluation(
+            proposal.config,
+            proposal.key,
+            status,
+            values,
+            proposal.id,
+            {"epochs": float(result.epochs)},
+            result.seconds,
+            error,
+        )
+        quality |= {name: Value(value, result.kind) for name, value in result.test.items()}
+        if result.weights:
+            self._keep_weights(proposal, result)
+        return Outcome(
+            evaluation,
+            quality,
+            ended.reused,
+            sessions=tuple(self.measuring.taken_sessions(proposal)),
+            analytic=result.analytic,
+        )
+
+    def _verdict(self, values: Mapping[str, Value]) -> tuple[Status, str]:
+        for objective in self.record.objectives:
+            if objective.name not in values:
+                known = ", ".join(sorted(values)) or "nothing"
+                return "failed", f"objective {objective.name!r} was not returned: {known} was"
+            if not math.isfinite(values[objective.name].value):
+                return "failed", f"objective {objective.name!r} is {values[objective.name].value}"
+        return "ok", ""
+
+    def _stored(self, proposal: Proposal) -> _Ended | None:
+        """The fact that stands in for a trial: nothing is trained twice under one protocol and seed."""
+        record = self.record
+        if record.options["fresh"]:
+            return None
+        fact = self.store.fact(
+            record.identity,
+            record.task_identity,
+            proposal.key,
+            protocol=record.protocol,
+            train_seed=record.train_seed,
+            study=self.study,
+        )
+        if fact is None:
+            return None
+        quality = {name: v.value for name, v in fact.values.items() if not name.startswith("test_")}
+        kind = next(iter(fact.values.values())).kind
+        result = TrialResult(proposal.id, "ok", quality, {}, self._costs(proposal), kind)
+        return _Ended(proposal, result, fact.observation)
+
+    def _costs(self, proposal: Proposal) -> Mapping[str, float]:
+        """Analytic costs, from the store where they are known."""
+        if self.plan.model_space is None:
+            return {}
+        key = self.plan.architecture_key(proposal.config)
+        stored = self.store.analytic_values(self.record.identity, self.record.signature, [key])
+        return stored.get(key) or self.plan.costs(proposal.config)
+
+    # -- telling
+
+    def _deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell now, or in the order of the proposals' numbers for a reproducible study."""
+        if self._lookahead is None:
+            self._tell(outcomes)
+            return
+        self._ready.update({self._numbers[o.proposal]: o for o in outcomes})
+        while self._next_number in self._ready:
+            self._tell([self._ready.pop(self._next_number)])
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Commit, then tell the strategy: what it knows is always in the store."""
+        if not outcomes:
+            return
+        self.store.record(self.study, self.epoch, outcomes)
+        self.strategy.tell([outcome.evaluation for outcome in outcomes])
+        for outcome in outcomes:
+            self._count(outcome.evaluation)
+            self._next_number = max(self._next_number, self._numbers[outcome.proposal] + 1)
+            names = (f"{outcome.proposal}.checkpoint", f"{outcome.proposal}.weights")
+            self.plan.files.remove(*names)
+        if self._told % GC_EVERY < len(outcomes):
+            self.store.gc()
+        self._watch(self.progress())
+
+    def _count(self, evaluation: Evaluation) -> None:
+        self._told += 1
+        self._failed += evaluation.status not in ("ok", "stopped")
+        names = [o.name for o in self.record.objectives]
+        if evaluation.status == "ok" and evaluation.finite(names):
+            losses = [o.loss(evaluation.values[o.name].value) for o in self.record.objectives]
+            self._volume.saw(losses)
+            self._front.add(evaluation.key, losses)
+
+    def progress(self) -> Progress:
+        """How far the study is."""
+        trials = self.record.budget.trials
+        volume = self._volume.of(self._front)
+        return Progress(self._told, self._failed, len(self._running), len(self._front), volume, trials)
+
+    def _keep_weights(self, proposal: Proposal, result: TrialResult) -> None:
+        if self.record.options["keep"] == "none":
+            return
+        data = self.plan.files.read(f"{proposal.id}.weights")
+        if data is not None:
+            self.store.put_artefact(proposal.key, "weights", data, study=self.study, proposal=proposal.id)
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Nothing runs any more: measure and tell what waits, measure the front once more, tidy up."""
+        if self._unmeasured:
+            self._measure()
+        self.measuring.measure_front()
+        self.store.gc()
+
+    def close(self) -> None:
+        """End the measuring processes."""
+        self.measuring.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the search ended by itself (budget, time, exhausted space)."""
+        return bool(self._ended) and not self._running and not self._queue

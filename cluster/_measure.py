@@ -1,0 +1,133 @@
+"""Measuring on this host: one child process at a time per device, under a lock, with a time limit."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from archfront.cluster._device import Device
+from archfront.cluster._measuring_child import Request, read_message, write_message
+from archfront.cluster._timing import Timing
+from archfront.spaces._errors import MeasurementError
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._search_space import Configuration
+
+__all__ = ["Measurer", "device_lock"]
+
+START_SECONDS = 120.0
+SECONDS_PER_CONFIGURATION = 20.0
+LOCK_SECONDS = 600.0
+
+
+class Measurer:
+    """Times architectures of one bound space on one local device. Close it: it owns a process."""
+
+    def __init__(self, space: ModelSpace, device: Device) -> None:
+        self.device = device
+        self._space = cloudpickle.dumps(space)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._requests = 0
+
+    def measure(self, configs: Sequence[Configuration], seed: int = 0) -> list[Timing | MeasurementError]:
+        """A Timing, or the error, for each configuration. Nothing else of ours may run on the host meanwhile.
+
+        A configuration that kills or stalls the child is found by measuring one at a time.
+        """
+        if not configs:
+            return []
+        try:
+            return self._ask(configs, seed)
+        except MeasurementError as error:
+            if len(configs) == 1:
+                return [error]
+            return [self.measure([config], seed)[0] for config in configs]
+
+    def _ask(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
+        request = Request(
+            self._space,
+            tuple(configs),
+            self.device.torch_device,
+            self.device.threads,
+            self.device.batch,
+            seed,
+            tuple(p or os.getcwd() for p in sys.path),
+        )
+        limit = SECONDS_PER_CONFIGURATION * len(configs) + (START_SECONDS if self._requests == 0 else 0)
+        with device_lock(self.device):
+            reply = self._exchange(pickle.dumps(request), limit)
+        self._requests += 1
+        if len(reply) != len(configs):
+            raise MeasurementError(f"device {self.device.name!r} could not measure: {reply[0]}")
+        return [r if isinstance(r, Timing) else MeasurementError(f"on device {self.device.name!r}: {r}") for r in reply]
+
+    def _exchange(self, message: bytes, limit: float) -> list[Any]:
+        child = self._started()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            write_message(child.stdin, message)
+            ready, _, _ = select.select([child.stdout], [], [], limit)
+            reply = read_message(child.stdout) if ready else None
+        except OSError:
+            ready, reply = [child.stdout], None
+        if reply is None:
+            self.close()
+            reason = "its process died" if ready else f"no answer within {limit:.0f} s"
+            raise MeasurementError(f"device {self.device.name!r} could not measure: {reason}")
+        answers: list[Any] = pickle.loads(reply)
+        return answers
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self.close()
+            threads = str(self.device.threads)
+            environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            command = [sys.executable, "-m", "archfront.cluster._measuring_child"]
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        return self._child
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is None:
+            return
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream is not None:
+                with suppress(OSError):  # the process died with our request in the pipe
+                    stream.close()
+        try:
+            self._child.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+
+@contextmanager
+def device_lock(device: Device) -> Iterator[None]:
+    """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after ten minutes."""
+    path = Path(tempfile.gettempdir()) / f"archfront-{os.getuid()}-{device.identity}.lock"
+    with path.open("w") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise MeasurementError(
+                        f"device {device.name!r} has been busy for {LOCK_SECONDS:.0f} s", f"another study holds {path}"
+                    ) from None
+                time.sleep(0.05)
+        yield

@@ -1,0 +1,168 @@
+"""Device values of a study's proposals: taken from the store where they are known, measured where they are not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from archfront.cluster._device import Device
+from archfront.cluster._measure import Measurer
+from archfront.cluster._plan import Plan, bound_space
+from archfront.cluster._timing import Timing
+from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster.store import ALL_DEVICES, DeviceSession, Store
+from archfront.search._types import Configuration, Proposal, Value
+from archfront.spaces._errors import MeasurementError
+
+__all__ = ["Measuring", "measure_studies", "sessions_of"]
+
+
+class Measuring:
+    """The measured values (`latency_ms@cpu`) that a study's objectives and constraints name."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self.store, self.plan, self.record = store, plan, plan.record
+        named = [(o.metric, o.device) for o in self.record.objectives]
+        named += [(c.metric, c.device) for c in self.record.constraints]
+        on_devices = {(metric, device) for metric, device in named if device is not None}
+        self._slots = [] if plan.model_space is None else sorted(on_devices)  # a user's function brings its own values
+        self._measurers: dict[str, Measurer] = {}
+        self._sessions: dict[str, list[DeviceSession]] = {}
+        self._values: dict[str, dict[str, Value]] = {}
+
+    def known(self, proposal: Proposal) -> dict[str, Value]:
+        """Values by name that are stored, or were measured for this proposal."""
+        if proposal.id not in self._values:
+            self._values[proposal.id] = {} if self.record.options["fresh"] else self._stored(proposal)
+        return self._values[proposal.id]
+
+    def _stored(self, proposal: Proposal) -> dict[str, Value]:
+        record = self.record
+        key = self.plan.architecture_key(proposal.config)
+        found = {}
+        for metric, device in self._slots:
+            value = self.store.device_value(record.identity, record.signature, key, record.devices[device], metric)
+            if value is not None:
+                found[f"{metric}@{device}"] = value
+        return found
+
+    def needed(self, proposal: Proposal) -> bool:
+        """Whether a value has still to be measured."""
+        return len(self.known(proposal)) < len(self._slots)
+
+    def measure(self, proposals: Sequence[Proposal]) -> dict[str, dict[str, Value | str]]:
+        """Measure what is missing, back to back: by proposal id and value name, an error text where it failed.
+
+        The sessions wait in `taken_sessions` to be stored in the transaction of their evaluation.
+        """
+        results: dict[str, dict[str, Value | str]] = {p.id: {} for p in proposals}
+        for device in dict.fromkeys(device for _, device in self._slots):
+            metrics = [metric for metric, place in self._slots if place == device]
+            waiting = [p for p in proposals if any(f"{m}@{device}" not in self.known(p) for m in metrics)]
+            timings = self._timed(self.plan.devices[device], [p.config for p in waiting], proposals[0].number)
+            for proposal, timing in zip(waiting, timings, strict=True):
+                if isinstance(timing, MeasurementError):
+                    results[proposal.id].update({f"{m}@{device}": str(timing) for m in metrics})
+                    continue
+                sessions = sessions_of(self.plan, self.plan.devices[device], proposal.config, timing, metrics)
+                self._sessions.setdefault(proposal.id, []).extend(sessions)
+                values = {f"{s.metric}@{device}": Value(s.value, "measured", n=1) for s in sessions}
+                results[proposal.id].update(values)
+                self._values[proposal.id].update(values)
+        return results
+
+    def taken_sessions(self, proposal: Proposal) -> list[DeviceSession]:
+        """The sessions of a proposal that are not stored yet; they are then."""
+        self._values.pop(proposal.id, None)
+        return self._sessions.pop(proposal.id, [])
+
+    def measure_front(self) -> None:
+        """Measure the members of the study's front again, interleaved, and store the sessions."""
+        if not self._slots:
+            return
+        points = self.store.front(study=self.record.name, device=ALL_DEVICES).points
+        for name in dict.fromkeys(device for _, device in self._slots):
+            device = self.plan.devices[name]
+            metrics = [metric for metric, place in self._slots if place == name]
+            timings = self._timed(device, [dict(p.config) for p in points], len(points))
+            self.store.add_device_sessions(
+                [
+                    session
+                    for point, timing in zip(points, timings, strict=True)
+                    if isinstance(timing, Timing)
+                    for session in sessions_of(self.plan, device, dict(point.config), timing, metrics)
+                ]
+            )
+
+    def _timed(self, device: Device, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
+        if not configs:
+            return []
+        if device.name not in self._measurers:
+            self._measurers[device.name] = Measurer(self.plan.space, device)
+        return self._measurers[device.name].measure([self.plan.own(c) for c in configs], seed)
+
+    def close(self) -> None:
+        """End the measuring processes."""
+        for measurer in self._measurers.values():
+            measurer.close()
+
+
+def sessions_of(
+    plan: Plan, device: Device, config: Configuration, timing: Timing, metrics: Sequence[str]
+) -> list[DeviceSession]:
+    """A timing as the store keeps it, once per metric."""
+    session = uuid.uuid4().hex
+    record = plan.record
+    values = {"latency_ms": timing.value, "throughput_per_s": 1e3 * device.batch / timing.value}
+    return [
+        DeviceSession(
+            record.identity,
+            record.signature,
+            plan.architecture_key(config),
+            device.identity,
+            metric,
+            values[metric],
+            session,
+            "measured",
+            timing.minimum,
+            timing.median,
+            timing.spread,
+            timing.n,
+            timing.drift,
+            record.name,
+        )
+        for metric in metrics
+    ]
+
+
+def measure_studies(store: Store, device: Device, names: Sequence[str] | None) -> dict[str, int]:
+    """Measure every front member of these studies (all that bind a model space by default) on one device, by latency.
+
+    Fronts of the device follow from the stored values: nothing is trained. Returns how many, by study.
+    """
+    counts = {}
+    for record in store.studies():
+        if record.private or record.options.get("space") is None or (names is not None and record.name not in names):
+            continue
+        plan = Plan.of(
+            record, files=TrialFiles(f"{store.files_url}/trials"), stored={}, space=bound_space(record), measure=False
+        )
+        points = store.front(study=record.name, device=ALL_DEVICES).points
+        measurer = Measurer(plan.space, device)
+        try:
+            configs = [plan.own(dict(point.config)) for point in points]
+            timings = measurer.measure(configs, record.seed)
+        finally:
+            measurer.close()
+        sessions = [
+            session
+            for config, timing in zip(configs, timings, strict=True)
+            if isinstance(timing, Timing)
+            for session in sessions_of(plan, device, config, timing, ["latency_ms"])
+        ]
+        store.add_device_sessions(sessions)
+        counts[record.name] = len(sessions)
+    if names is not None:
+        for name in names:
+            store.study(name)  # says did-you-mean
+    return counts

@@ -1,0 +1,87 @@
+"""The process that measures: reads requests from standard input, writes answers to standard output.
+
+A request is a pickled `Request`; the answer is a list with a Timing or an error text per configuration. Each message
+is its length (8 bytes, big endian) and its pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from dataclasses import dataclass
+from typing import IO, Any
+
+__all__ = ["Request", "read_message", "write_message"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to time: a pickled model space, configurations, and the device's settings."""
+
+    space: bytes
+    configs: tuple[dict[str, Any], ...]
+    torch_device: str
+    threads: int
+    batch: int
+    seed: int
+    path: tuple[str, ...]
+
+
+def write_message(stream: IO[bytes], data: bytes) -> None:
+    """Send one message."""
+    stream.write(len(data).to_bytes(8, "big") + data)
+    stream.flush()
+
+
+def read_message(stream: IO[bytes]) -> bytes | None:
+    """Receive one message; None at the end of the stream."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    size = int.from_bytes(head, "big")
+    data = stream.read(size)
+    return data if len(data) == size else None
+
+
+def answer(request: Request) -> list[Any]:
+    """A Timing, or an error text, per configuration."""
+    import cloudpickle
+    import torch
+
+    from archfront.cluster._timing import time_networks
+
+    sys.path[:] = [*request.path, *(p for p in sys.path if p not in request.path)]
+    space = cloudpickle.loads(request.space)
+    answers: list[Any] = [None] * len(request.configs)
+    built = []
+    for i, config in enumerate(request.configs):
+        try:
+            torch.manual_seed(0)
+            built.append((i, (space.build(config), space.prepared_example(config, batch=request.batch))))
+            built[-1][1][0].eval()(*built[-1][1][1])
+        except Exception as error:
+            built = [entry for entry in built if entry[0] != i]
+            answers[i] = f"{type(error).__name__}: {error}"
+    timings = time_networks(
+        [entry for _, entry in built], device=request.torch_device, threads=request.threads, seed=request.seed
+    )
+    for (i, _), timing in zip(built, timings, strict=True):
+        answers[i] = timing
+    return answers
+
+
+def main() -> None:
+    """Answer until standard input ends. Whatever a network prints goes to standard error."""
+    channel = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    while (message := read_message(sys.stdin.buffer)) is not None:
+        try:
+            reply = answer(pickle.loads(message))
+        except Exception as error:
+            reply = [f"{type(error).__name__}: {error}"]
+        write_message(channel, pickle.dumps(reply))
+
+
+if __name__ == "__main__":
+    main()

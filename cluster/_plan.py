@@ -1,0 +1,159 @@
+"""A study's record turned back into the objects that run it: the same path for a new study and for a resumed one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archfront import search, spaces, trainers
+from archfront.cluster._device import Device, named_device
+from archfront.cluster._evaluators import FunctionEvaluator, SliceEvaluator, TrainingEvaluator
+from archfront.cluster._request import resolved_strategy
+from archfront.cluster._trial import Evaluator
+from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster.store import StudyRecord
+from archfront.predictors._context import Context
+from archfront.search._strategy import Strategy, Suggestion, checked_configuration
+from archfront.search._types import Configuration
+from archfront.spaces._costs import analytic_costs
+from archfront.spaces._errors import UsageError
+from archfront.spaces._metric import METRICS
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._search_space import SearchSpace
+from archfront.trainers._types import Budget
+
+__all__ = ["Plan", "bound_space", "load_function"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sitting of a study works with."""
+
+    record: StudyRecord
+    searched: SearchSpace
+    model_space: ModelSpace | None
+    devices: Mapping[str, Device]
+    evaluator: Evaluator
+    files: TrialFiles
+
+    @classmethod
+    def of(
+        cls,
+        record: StudyRecord,
+        *,
+        files: TrialFiles,
+        stored: Mapping[str, Device],
+        space: ModelSpace | None = None,
+        evaluate: Callable[..., Any] | None = None,
+        bank: tuple[str, str] | None = None,
+        measure: bool = True,
+    ) -> Plan:
+        """Rebuild everything from the record. `space` and `evaluate` stand in for what lives only in a script; `bank`
+        is (hash, path) of the supernet; without `measure` the study's own devices need not be here. Raises UsageError
+        when something cannot be rebuilt."""
+        budget = Budget(record.options["epochs"], record.options["data_fraction"])
+        if record.private:
+            function = evaluate or load_function(record)
+            evaluator: Evaluator = FunctionEvaluator(function, budget, record.train_seed)
+            return cls(record, SearchSpace.from_dict(record.searched), None, {}, evaluator, files)
+        space = space or bound_space(record)
+        if bank is not None:
+            evaluator = SliceEvaluator(space, *bank)
+        else:
+            trainers.load(record.trainer)
+            evaluator = TrainingEvaluator(space, record.trainer, budget, record.train_seed, files)
+        devices = {name: named_device(name, stored) for name in record.devices if measure}
+        for name, device in devices.items():
+            if device.identity != record.devices[name]:
+                raise UsageError(
+                    f"device {name!r} of study {record.name!r} is {record.devices[name]}, here it is {device.identity}",
+                    "resume on the machine where the study began",
+                )
+        return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files)
+
+    def strategy(self) -> Strategy:
+        """A fresh strategy with the parameters that were resolved when the study was created."""
+        cls, given = resolved_strategy(self.record.strategy, self.record.parameters)
+        return cls(
+            self.searched,
+            self.record.objectives,
+            constraints=self.record.constraints,
+            budget=self.record.budget,
+            seed=self.record.seed,
+            context=self.context(),
+            start=self._start(),
+            **given,
+        )
+
+    def context(self) -> Context:
+        """What strategies may ask beside told evaluations."""
+        if self.model_space is None:
+            return Context()
+        return Context(self.model_space, self.model_space.task(), self._exact)
+
+    def _exact(self, metric: str, configs: Sequence[Configuration]) -> Any:
+        """Analytic values (n,), None for what must be measured."""
+        if metric not in METRICS or METRICS[metric].source != "analytic":
+            return None
+        return np.array([self.costs(config)[metric] for config in configs])
+
+    @property
+    def space(self) -> ModelSpace:
+        """The model space. Raises UsageError for a study of a user's own function."""
+        if self.model_space is None:
+            raise UsageError(f"study {self.record.name!r} searches a function, not a model space")
+        return self.model_space
+
+    def own(self, config: Configuration) -> Configuration:
+        """The model space's part of a configuration."""
+        return {name: value for name, value in config.items() if name in self.space.search_space}
+
+    def costs(self, config: Configuration) -> dict[str, float]:
+        """Analytic costs of a configuration."""
+        return analytic_costs(self.space, self.own(config))
+
+    def architecture_key(self, config: Configuration) -> str:
+        """Key of what `build` and `prepare` read; the ordinary key for a bare search space."""
+        if self.model_space is None:
+            return self.searched.key(config)
+        return self.model_space.search_space.architecture_key(self.own(config))
+
+    def _start(self) -> list[Suggestion]:
+        options = self.record.options
+        first = [Suggestion(self.searched.default, "default")] if options["default"] else []
+        users = [checked_configuration(self.searched, config, "--start") for config in options["start"]]
+        return [*first, *(Suggestion(config, "user") for config in users)]
+
+
+def bound_space(record: StudyRecord) -> ModelSpace:
+    """The study's model space, bound as it was. Raises UsageError for a class that lived in a script, or when the
+    space or the data is no longer what it was."""
+    name = record.options["space"]
+    if name is None:
+        raise UsageError(
+            f"study {record.name!r} searched a space defined in a script",
+            "resume it from there: Study.open(..., space=)",
+        )
+    data = record.options["data"]
+    space = spaces.load(name, task=record.task, data=Path(data) if data else None)
+    if space.search_space.identity != record.identity:
+        raise UsageError(f"space {name!r} has changed since study {record.name!r} began", "start a new study")
+    if space.task().identity != record.task_identity:
+        raise UsageError(f"the data of study {record.name!r} has changed since it began", "start a new study")
+    return space
+
+
+def load_function(record: StudyRecord) -> Callable[..., Any]:
+    """The user's function at its dotted path."""
+    path = record.options["evaluate"]
+    if path is None:
+        raise UsageError(
+            f"study {record.name!r} evaluates a function defined in a script",
+            "resume it from there: Study.open(name).run(evaluate=...), or give evaluate as 'pkg.mod:fn'",
+        )
+    function: Callable[..., Any] = search.registry.attribute(path)
+    return function

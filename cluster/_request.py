@@ -1,0 +1,369 @@
+"""What a user asks for, checked and completed into the record of a study: nothing runs before this has passed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from archfront import search, spaces, trainers
+from archfront.cluster._device import Device, cpu_model, named_device
+from archfront.cluster.store import StudyRecord
+from archfront.search._strategy import Strategy, checked_configuration
+from archfront.search._types import Constraint, Objective, SearchBudget
+from archfront.spaces._errors import UnknownNameError, UsageError
+from archfront.spaces._metric import METRICS
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._registry import registered_name
+from archfront.spaces._search_space import Configuration, SearchSpace
+from archfront.trainers._slice import bank_hash, load_bank, sliced_space
+from archfront.trainers._union import Setting, applied, default_trainer, searched_space
+
+__all__ = ["MOST_OBJECTIVES", "Request", "protocol_of", "record_of"]
+
+MOST_OBJECTIVES = 4
+DEFAULT_EPOCHS = 10
+SUPERNET = "supernet"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One search as the user writes it. Names are strings as on the command line; `space` and `strategy` may be
+    objects, `evaluate` a function or its dotted path. `settings` are (name, (value,)) or (name, (low, high))."""
+
+    name: str
+    space: str | SearchSpace | ModelSpace
+    objectives: Sequence[str | Objective] = ()
+    constraints: Sequence[str | Constraint] = ()
+    devices: Sequence[str] = ()
+    task: str | None = None
+    data: str | None = None
+    strategy: str | type[Strategy] = "nsga2"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    trainer: str | None = None
+    supernet: str | None = None
+    epochs: int | None = None
+    data_fraction: float = 1.0
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    trials: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    train_seed: int = 0
+    start: Sequence[Configuration] = ()
+    default: bool = True
+    evaluate: str | Callable[..., Any] | None = None
+    reference: Mapping[str, float] = field(default_factory=dict)
+    scheduler: str = "none"
+    reproducible: bool = False
+    lookahead: int = 8
+    fresh: bool = False
+    keep: str = "front"
+    max_failures: int = 1
+
+
+SCHEDULERS = ("none", "asha", "median")
+KEEP = ("all", "front", "none")
+
+
+def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
+    """The study's record. `stored` are the devices the store knows.
+
+    Raises UnknownNameError, UsageError, DataError, ConfigurationError: all before anything is launched.
+    """
+    _check_choices(request)
+    model_space = _model_space(request)
+    if model_space is None:
+        return _own_record(request, stored)
+    trainer_name, searched = _searched(request, model_space)
+    devices, objectives = _objectives(request, stored, model_space)
+    task = model_space.task()
+    epochs = request.epochs or DEFAULT_EPOCHS
+    protocol = protocol_of(request, model_space, trainer_name, epochs)
+    options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
+    return StudyRecord(
+        request.name,
+        model_space.full_name,
+        model_space.search_space.identity,
+        objectives,
+        searched.to_dict(),
+        model_space.search_space.to_dict(),
+        task.name,
+        task.identity,
+        model_space.signature.hash,
+        protocol,
+        trainer_name,
+        *_strategy(request, searched, objectives),
+        constraints=_constraints(request, devices),
+        devices={name: device.identity for name, device in devices.items()},
+        budget=_budget(request),
+        seed=request.seed,
+        train_seed=request.train_seed,
+        options=options,
+        reference=tuple(_reference(request, o, task.reference) for o in objectives),
+    )
+
+
+def _own_record(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
+    """A study of a user's own function over a bare search space: its facts are private."""
+    space = request.space
+    if isinstance(space, str):
+        space = _own_space(space)
+    assert isinstance(space, SearchSpace)
+    if request.evaluate is None:
+        raise UsageError("a bare search space says nothing about evaluating", "give evaluate= (--evaluate pkg.mod:fn)")
+    if not request.objectives:
+        raise UsageError("a study of your own function needs objectives", "e.g. --objective loss:min")
+    for name in ("supernet", "trainer", "task", "data"):
+        if getattr(request, name) is not None:
+            raise UsageError(f"--{name} has no meaning for a study of your own function")
+    searched = applied(space, request.settings)
+    objectives = tuple(o if isinstance(o, Objective) else Objective.parse(o) for o in request.objectives)
+    _check_number(objectives)
+    names = {o.device for o in objectives if o.device} | set(request.devices)
+    epochs = request.epochs or 1
+    return StudyRecord(
+        request.name,
+        request.space if isinstance(request.space, str) else "own",
+        searched.identity,
+        objectives,
+        searched.to_dict(),
+        space.to_dict(),
+        "own",
+        "",
+        "",
+        _hash({"function": _function_name(request.evaluate), "epochs": epochs}),
+        "",
+        *_strategy(request, searched, objectives),
+        constraints=tuple(c if isinstance(c, Constraint) else Constraint.parse(c) for c in request.constraints),
+        devices={name: name for name in sorted(n for n in names if n)},
+        budget=_budget(request),
+        seed=request.seed,
+        train_seed=request.train_seed,
+        options={**_options(request), "epochs": epochs, "space": None},
+        private=True,
+        reference=tuple(_reference(request, o, lambda _: None) for o in objectives),
+    )
+
+
+def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) -> str:
+    """Hash of what makes quality values comparable (rule 3). A bank that this study trains is known by the recipe
+    that makes it, which is there before the bank is; a bank from a file by its content."""
+    if request.supernet is None:
+        return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction})
+    if request.supernet == "train":
+        settings = {name: list(value) for name, value in sorted(request.settings.items())}
+        recipe = {"trainer": trainer, "epochs": epochs, "settings": settings, "seed": request.train_seed}
+        return _hash({"sliced": recipe, "calibration": 512, "data_fraction": request.data_fraction})
+    bank = load_bank(space, Path(request.supernet))
+    return _hash({"sliced": bank_hash(bank), "calibration": 512})
+
+
+def _check_choices(request: Request) -> None:
+    for name, known in (("scheduler", SCHEDULERS), ("keep", KEEP)):
+        if getattr(request, name) not in known:
+            raise UnknownNameError.of(name, getattr(request, name), known)
+    if request.lookahead < 1:
+        raise UsageError(f"lookahead={request.lookahead} must be at least 1")
+    if request.scheduler != "none" and request.reproducible:
+        raise UsageError(f"--scheduler {request.scheduler} depends on timing", "leave --reproducible out")
+    if request.scheduler != "none" and request.supernet is not None:
+        raise UsageError(f"--scheduler {request.scheduler} stops trainings, and a slice has none", "leave it out")
+
+
+def _model_space(request: Request) -> ModelSpace | None:
+    if isinstance(request.space, ModelSpace):
+        return request.space
+    if isinstance(request.space, SearchSpace):
+        return None
+    if ":" in request.space and request.space.partition(":")[0] not in spaces.names():
+        found = spaces.registry.attribute(request.space)
+        if isinstance(found, SearchSpace):
+            return None
+    return spaces.load(request.space, task=request.task, data=request.data)
+
+
+def _own_space(path: str) -> SearchSpace:
+    found = spaces.registry.attribute(path)
+    if not isinstance(found, SearchSpace):
+        raise UsageError(f"{path!r} is no SearchSpace")
+    return found
+
+
+def _loadable(space: ModelSpace, given: Any) -> str | None:
+    """The name under which a resume finds the space again, None for a class that lives in a script."""
+    if isinstance(given, str):
+        return given
+    return None if type(space).__module__ == "__main__" else space.full_name
+
+
+def _searched(request: Request, space: ModelSpace) -> tuple[str, SearchSpace]:
+    """The trainer's name and what is searched."""
+    if request.supernet is None:
+        name = request.trainer or default_trainer(space)
+        trainer = trainers.load(name)
+        if (refusal := trainer.supports(space)) is not None:
+            raise UsageError(f"trainer {name!r}: {refusal}")
+        return registered_name(trainer), searched_space(space, trainer, request.settings)
+    trainer = trainers.load(request.trainer or SUPERNET)
+    if (refusal := trainer.supports(space)) is not None:
+        raise UsageError(f"--supernet: {refusal}")
+    own = {n: s for n, s in request.settings.items() if not n.startswith("trainer.")}
+    fixed = {n: s[0] for n, s in own.items() if len(s) == 1 and n in space.search_space and n not in space.elastic}
+    ranges = {n: s for n, s in own.items() if n not in fixed}
+    unelastic = [n for n in ranges if n in space.search_space and n not in space.elastic]
+    if unelastic:
+        raise UsageError(
+            f"{unelastic[0]!r} is not elastic: a supernet has one value of it", f"--set {unelastic[0]}=VALUE"
+        )
+    searched_space(space, trainer, {n: s for n, s in request.settings.items() if n.startswith("trainer.")})  # checks
+    return registered_name(trainer), applied(sliced_space(space, fixed), ranges)
+
+
+def _objectives(
+    request: Request, stored: Mapping[str, Device], space: ModelSpace
+) -> tuple[dict[str, Device], tuple[Objective, ...]]:
+    """Devices by name and the objectives, device metrics spread over the devices (rule 15)."""
+    task = space.task()
+    known = {m.name: m.direction for m in task.metrics}
+    asked = list(request.objectives) or [task.metrics[0].name, "latency_ms"]
+    given = [o if isinstance(o, Objective) else Objective.parse(o, known) for o in asked]
+    names = list(dict.fromkeys([*request.devices, *(o.device for o in given if o.device)]))
+    expanded: list[Objective] = []
+    for objective in given:
+        declared = METRICS.get(objective.metric)
+        if declared is None or declared.source == "quality":
+            if objective.metric not in known:
+                raise UnknownNameError.of(
+                    f"objective of task {task.name!r}", objective.metric, [*known, *_shared_metrics()]
+                )
+            if objective.device is not None:
+                raise UsageError(f"objective {objective.name!r}: {objective.metric} does not depend on a device")
+            expanded.append(objective)
+        elif declared.source == "analytic":
+            expanded.append(objective)
+        else:
+            places = [objective.device] if objective.device else names or ["cpu"]
+            expanded += [Objective(objective.metric, objective.direction, p, objective.unit) for p in places]
+    objectives = tuple(dict.fromkeys(expanded))
+    bounded = {c.device for c in _parsed(request.constraints) if c.device}
+    used = list(dict.fromkeys([*(o.device for o in objectives if o.device), *sorted(bounded)]))
+    idle = [name for name in request.devices if name not in used]
+    if idle:
+        raise UsageError(f"--device {idle[0]}: no objective is measured on a device", "add --objective latency_ms")
+    _check_number(objectives)
+    devices = {name: named_device(name, stored) for name in used}
+    for metric, place in [*((o.metric, o.device) for o in objectives), *_bounds(request)]:
+        if place is not None and (refusal := devices[place].refusal(metric)) is not None:
+            raise UsageError(refusal)
+    return devices, objectives
+
+
+def _shared_metrics() -> list[str]:
+    return [m.name for m in METRICS.values() if m.source != "quality"]
+
+
+def _bounds(request: Request) -> list[tuple[str, str | None]]:
+    return [(c.metric, c.device) for c in _parsed(request.constraints)]
+
+
+def _parsed(constraints: Sequence[str | Constraint]) -> list[Constraint]:
+    return [c if isinstance(c, Constraint) else Constraint.parse(c) for c in constraints]
+
+
+def _constraints(request: Request, devices: Mapping[str, Device]) -> tuple[Constraint, ...]:
+    """Parsed bounds; a device metric without a device means the only device there is."""
+    placed = []
+    for constraint in _parsed(request.constraints):
+        declared = METRICS.get(constraint.metric)
+        if declared is not None and declared.source == "device" and constraint.device is None:
+            if len(devices) != 1:
+                raise UsageError(f"constraint {str(constraint)!r}: on which device?", f"known: {', '.join(devices)}")
+            placed.append(Constraint(constraint.metric, constraint.operator, constraint.bound, next(iter(devices))))
+        else:
+            placed.append(constraint)
+    return tuple(placed)
+
+
+def _check_number(objectives: Sequence[Objective]) -> None:
+    if len(objectives) > MOST_OBJECTIVES:
+        raise UsageError(
+            f"{len(objectives)} objectives ({', '.join(o.name for o in objectives)}) are more than {MOST_OBJECTIVES}",
+            "run one study per device: facts are shared, nothing is trained twice",
+        )
+
+
+def _strategy(request: Request, searched: SearchSpace, objectives: Sequence[Objective]) -> tuple[str, dict[str, Any]]:
+    """The strategy's loadable name and its resolved parameters, after a trial construction that checks them."""
+    cls, parameters = resolved_strategy(request.strategy, request.parameters)
+    for config in request.start:
+        checked_configuration(searched, config, "--start")
+    strategy = cls(
+        searched, objectives, constraints=_parsed(request.constraints), budget=_budget(request), **parameters
+    )
+    resolved = {name: getattr(strategy, name, parameters.get(name)) for name in cls.defaults()}
+    return registered_name(cls), {name: value for name, value in resolved.items() if _is_json(value)}
+
+
+def resolved_strategy(
+    given: str | type[Strategy], parameters: Mapping[str, Any]
+) -> tuple[type[Strategy], dict[str, Any]]:
+    """The class and its parameters. "optuna:tpe" sets `variant` where "optuna" is registered."""
+    if not isinstance(given, str):
+        return given, dict(parameters)
+    name, colon, variant = given.partition(":")
+    if colon and name in search.names():
+        return search.load(name), {**parameters, "variant": variant}
+    return search.load(given), dict(parameters)
+
+
+def _is_json(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | None)
+
+
+def _budget(request: Request) -> SearchBudget:
+    if request.trials is None and request.minutes is None:
+        raise UsageError("a search needs an end", "give --trials N or --minutes M")
+    return SearchBudget(request.trials, None if request.minutes is None else 60 * request.minutes)
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """What the engine wants back on resume."""
+    return {
+        "data": request.data if request.data is None else str(Path(request.data).absolute()),
+        "supernet": request.supernet if request.supernet in (None, "train") else str(Path(request.supernet).absolute()),
+        "data_fraction": request.data_fraction,
+        "settings": {name: list(setting) for name, setting in request.settings.items()},
+        "start": [dict(config) for config in request.start],
+        "default": request.default,
+        "evaluate": request.evaluate if isinstance(request.evaluate, str) else None,
+        "scheduler": request.scheduler,
+        "reproducible": request.reproducible,
+        "lookahead": request.lookahead,
+        "fresh": request.fresh,
+        "keep": request.keep,
+        "max_failures": request.max_failures,
+        "hardware": cpu_model(),
+    }
+
+
+def _reference(request: Request, objective: Objective, declared: Callable[[str], float | None]) -> float | None:
+    for name in (objective.name, objective.metric):
+        if name in request.reference:
+            return float(request.reference[name])
+    metric = METRICS.get(objective.metric)
+    if objective.device is not None or (metric is not None and metric.source != "quality"):
+        return None
+    return declared(objective.metric)
+
+
+def _function_name(function: str | Callable[..., Any]) -> str:
+    if isinstance(function, str):
+        return function
+    return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

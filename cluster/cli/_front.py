@@ -1,0 +1,201 @@
+"""front and export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archfront.cluster.cli._output import console, document, number, split_list, table
+from archfront.spaces._errors import UsageError
+
+if TYPE_CHECKING:
+    from archfront.cluster.front import Front
+
+__all__ = ["register", "show_front"]
+
+Texts = list[str]
+SHOWN = 60
+"""How many characters of a configuration a table shows."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help="The Pareto front of a space or a study: table, plot, CSV or JSON.")(front)
+    app.command(help="Write a network to a file that is loaded back and compared.")(export)
+
+
+def front(
+    space: Annotated[str | None, typer.Argument(help="NAME or NAME/VARIANT; or give --study.")] = None,
+    study: Annotated[str | None, typer.Option(help="Only this study's evaluations.")] = None,
+    task: Annotated[str | None, typer.Option(help="One of the space's tasks.")] = None,
+    device: Annotated[Texts | None, typer.Option(help="Whose latency; repeat it with --plot.")] = None,
+    objective: Annotated[Texts | None, typer.Option(help="METRIC[@DEVICE][:min|max]; repeat it.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Only evaluations of this many epochs.")] = None,
+    supernet: Annotated[Path | None, typer.Option(help="Only slices of this supernet file.")] = None,
+    where: Annotated[Texts | None, typer.Option(help='Bounds, e.g. "latency_ms<=5"; repeat it.')] = None,
+    best: Annotated[str | None, typer.Option(help="Only the best point in this metric.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the points as CSV.")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show a front."""
+    from archfront.cluster._plot import plot_fronts
+    from archfront.cluster.front import Front
+    from archfront.cluster.store import Store
+    from archfront.search._types import Constraint
+
+    if space is None and study is None:
+        raise UsageError("which front?", "give a SPACE or --study NAME")
+    bounds = [Constraint.parse(text) for text in split_list(where or [])]
+    devices: Sequence[str | None] = split_list(device or []) or [None]
+    if len(devices) > 1 and plot is None:
+        raise UsageError("a front has one device", "give one --device, or --plot FILE for several in one picture")
+    with Store(store) as opened:
+        protocol = _protocol(opened, space, study, task, epochs, supernet)
+        fronts = [
+            Front(
+                opened.front(
+                    space,
+                    study,
+                    task=task,
+                    protocol=protocol,
+                    device=name,
+                    objectives=split_list(objective or []) or None,
+                    where=bounds,
+                ),
+                opened,
+            )
+            for name in devices
+        ]
+        if best is not None:
+            fronts = [f.only(f.best(best)) for f in fronts]
+        for other in fronts[0].result.others:
+            console(error=True).print(f"[dim]also in the store: {other}[/]")
+        if plot is not None:
+            plot_fronts(fronts, plot)
+        if csv is not None:
+            _write_csv(fronts[0], csv)
+        if as_json:
+            document(fronts[0].to_dict() if len(fronts) == 1 else [f.to_dict() for f in fronts])
+            return
+        for shown in fronts:
+            show_front(shown)
+        for path in (plot, csv):
+            if path is not None:
+                console().print(f"wrote {path}")
+
+
+def _protocol(
+    store: Any, space: str | None, study: str | None, task: str | None, epochs: int | None, supernet: Path | None
+) -> str | None:
+    """The protocol of the newest fitting study with these epochs, or of slices of this bank."""
+    if epochs is None and supernet is None:
+        return None
+    fitting = []
+    for record in store.studies():
+        names = (record.space, record.space.partition("/")[0], record.identity)
+        if (study and record.name != study) or (space and space not in names) or (task and record.task != task):
+            continue
+        own = record.options.get("supernet")
+        of_bank = supernet is not None and own == str(supernet.absolute())
+        of_epochs = epochs is not None and own is None and record.options.get("epochs") == epochs
+        if of_bank or of_epochs:
+            fitting.append(record)
+    if not fitting:
+        what = f"--epochs {epochs}" if supernet is None else f"--supernet {supernet}"
+        raise UsageError(f"no study of this store has {what}", "see `archfront studies`")
+    return str(fitting[-1].protocol)
+
+
+def show_front(front: Front) -> None:
+    """Print a front as a table: cheapest first, the paper's own setting marked."""
+    result = front.result
+    on = f" on {result.device}" if result.device and result.device != "*" else ""
+    source = f"study {result.study}" if result.study else "all studies"
+    names = [o.name if result.device == "*" else o.metric for o in front.objectives]
+    heads = [f"{name} [{o.unit}]" if o.unit else name for name, o in zip(names, front.objectives, strict=True)]
+    title = f"front of {result.space} / {result.task}{on} ({source}): {len(front)} points"
+    default = front.default
+    rows: list[list[object]] = []
+    for point in result.points:
+        mark = "★" if default is not None and point.key == default.key else ""
+        values = [number(point.values[o.name].value) for o in front.objectives]
+        rows.append(
+            [
+                mark,
+                point.key[:12],
+                *values,
+                point.origin,
+                changed(point.config, None if default is None else default.config),
+            ]
+        )
+    if default is not None and all(point.key != default.key for point in result.points):
+        values = [number(default.values.get(o.name)) for o in front.objectives]
+        rows.append(["★", default.key[:12], *values, "default", "the paper's own setting (dominated)"])
+    table(["", "key", *heads, "origin", "differs from the paper's setting in"], rows, title=title, right=heads)
+    if default is not None:
+        console().print("★ the paper's own setting")
+    if result.hypervolume is not None:
+        console().print(f"hypervolume {number(result.hypervolume)} against {_reference_text(front)}")
+
+
+def _reference_text(front: Front) -> str:
+    values = front.result.reference or ()
+    return ", ".join(f"{o.name}={number(v)}" for o, v in zip(front.objectives, values, strict=False))
+
+
+def changed(config: Mapping[str, Any], default: Mapping[str, Any] | None) -> str:
+    """The parameters that differ from the default configuration, shortened."""
+    if default is None:
+        pairs = [f"{name}={number(value)}" for name, value in config.items()]
+    else:
+        pairs = [f"{n}={number(v)}" for n, v in config.items() if n in default and default[n] != v]
+    text = " ".join(pairs) or "nothing"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _write_csv(front: Front, path: Path) -> None:
+    import csv
+
+    configs = [name for point in front.result.points for name in point.config]
+    metrics = list(dict.fromkeys(name for point in front.result.points for name in point.metrics))
+    names = list(dict.fromkeys(configs))
+    try:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["key", *metrics, *(f"config.{name}" for name in names), "study", "origin", "kind"])
+            for p in front.result.points:
+                values = [p.metrics.get(m, "") for m in metrics]
+                writer.writerow([p.key, *values, *(p.config.get(n, "") for n in names), p.study, p.origin, p.kind])
+    except OSError as error:
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def export(
+    key: Annotated[str, typer.Argument(help="A key of a front; a unique prefix will do.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    format: Annotated[str, typer.Option(help="torch, torch-export or onnx.")] = "torch",
+    study: Annotated[str | None, typer.Option(help="Of this study.")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    files: Annotated[str | None, typer.Option(help="Folder or URL of weights.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Write a network."""
+    from archfront.cluster.export import export as write
+    from archfront.cluster.store import Store
+
+    with Store(store, files=files) as opened:
+        done = write(opened, key, output, format=format, study=study)
+    if as_json:
+        document(
+            {"key": done.key, "format": done.format, "path": str(done.path), "largest_difference": done.difference}
+        )
+        return
+    console().print(
+        f"wrote {done.path} ({done.path.stat().st_size / 1e3:.0f} kB): loaded back, "
+        f"largest difference from the module {done.difference:.1e}"
+    )

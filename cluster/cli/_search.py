@@ -1,0 +1,278 @@
+"""search and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archfront.cluster.cli._output import console, document, split_list
+from archfront.spaces._errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from archfront.cluster._loop import Progress
+    from archfront.cluster.study import Study
+
+__all__ = ["register"]
+
+Texts = list[str]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help="Search a space: `archfront search pflayer --trials 40 --device cpu`.")(search)
+    app.command(help="Continue a study that was interrupted or killed.")(resume)
+
+
+def search(
+    space: Annotated[str, typer.Argument(help="NAME, NAME/VARIANT, or pkg.mod:Class")],
+    task: Annotated[str | None, typer.Option(help="One of the space's tasks.")] = None,
+    strategy: Annotated[str, typer.Option(help="NAME, NAME(k=v,...) or pkg.mod:Class")] = "nsga2",
+    objective: Annotated[Texts | None, typer.Option(help="METRIC[@DEVICE][:min|max]; repeat it.")] = None,
+    constraint: Annotated[Texts | None, typer.Option(help='"latency_ms@cpu<=5"; repeat it.')] = None,
+    device: Annotated[Texts | None, typer.Option(help="Where device metrics are measured; repeat it.")] = None,
+    trials: Annotated[int | None, typer.Option(help="The study's total number of trials.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Launch nothing after this time.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs per trial.", min=1)] = None,
+    set_: Annotated[
+        Texts | None,
+        typer.Option("--set", help="NAME=VALUE fixes, NAME=LOW..HIGH narrows; also trainer.* and strategy.*"),
+    ] = None,
+    supernet: Annotated[str | None, typer.Option(help="train, or a supernet FILE: evaluate slices of it.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="How configurations are trained.")] = None,
+    scheduler: Annotated[str, typer.Option(help="Early stopping: none, asha, median.")] = "none",
+    workers: Annotated[int | None, typer.Option(help="Parallel trials; 0: in this process, without Ray.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the strategy.")] = 0,
+    train_seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
+    reproducible: Annotated[bool, typer.Option("--reproducible", help="The same seed gives the same table.")] = False,
+    start: Annotated[Path | None, typer.Option(help="JSON list of configurations to try first.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not take stored facts and measurements.")] = False,
+    no_default: Annotated[bool, typer.Option("--no-default", help="Do not try the paper's own setting.")] = False,
+    keep: Annotated[str, typer.Option(help="Whose weights stay: all, front, none.")] = "front",
+    reference: Annotated[Texts | None, typer.Option(help="METRIC=VALUE of the reference point.")] = None,
+    evaluate: Annotated[str | None, typer.Option(help="pkg.mod:function, with SPACE pkg.mod:search_space")] = None,
+    data: Annotated[str | None, typer.Option(help="Your own data: .npz or an image folder.")] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    files: Annotated[str | None, typer.Option(help="Folder or URL for weights.")] = None,
+    address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, time one trial, run nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray says.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Search a space."""
+    name, parameters = parse_strategy(strategy)
+    settings, own = _settings(set_ or [])
+    if trials is None and minutes is None:
+        trials = 40
+    options: dict[str, Any] = {
+        "space": space,
+        "task": task,
+        "strategy": name,
+        "parameters": {**parameters, **own},
+        "objectives": split_list(objective or []),
+        "constraints": split_list(constraint or []),
+        "devices": split_list(device or []),
+        "epochs": epochs,
+        "settings": settings,
+        "supernet": supernet,
+        "trainer": trainer,
+        "scheduler": scheduler,
+        "seed": seed,
+        "train_seed": train_seed,
+        "reproducible": reproducible,
+        "start": _start(start),
+        "fresh": fresh,
+        "default": not no_default,
+        "keep": keep,
+        "reference": _reference(reference or []),
+        "evaluate": evaluate,
+        "data": data,
+    }
+    from archfront.cluster.store import Store
+    from archfront.cluster.study import Study
+
+    if dry_run:
+        from archfront.cluster._dry_run import dry_run as look
+
+        with Store(store, files=files) as opened:
+            facts = look(opened, {**options, "trials": trials, "minutes": minutes}, _workers(workers))
+        if as_json:
+            document(facts)
+        else:
+            _show_dry_run(facts)
+        return
+    with Store(store, files=files) as opened:
+        chosen = study or _free_name(opened, space, name)
+        made = Study(chosen, store=opened, **options)
+        _run_and_show(
+            made,
+            {
+                "trials": trials,
+                "minutes": minutes,
+                "workers": _workers(workers),
+                "address": address,
+                "verbose": verbose,
+            },
+            as_json,
+        )
+
+
+def resume(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    workers: Annotated[int | None, typer.Option(help="Parallel trials; 0: in this process, without Ray.")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    files: Annotated[str | None, typer.Option(help="Folder or URL for weights.")] = None,
+    address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray says.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Continue a study."""
+    from archfront.cluster.store import Store
+    from archfront.cluster.study import Study
+
+    with Store(store, files=files) as opened:
+        found = Study.open(study, store=opened)
+        if found.record.status == "done" and not as_json:
+            console().print(f"study [bold]{study}[/] is finished: there is nothing left to do.")
+        _run_and_show(found, {"workers": _workers(workers), "address": address, "verbose": verbose}, as_json)
+
+
+def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
+    from archfront.cluster.cli._front import show_front
+
+    with _progress(how.get("trials"), quiet=as_json) as watch:
+        summary = study.run(watch=watch, **how)
+    if as_json:
+        document(summary)
+        return
+    shown = console()
+    for line in _outcome(summary):
+        shown.print(line)
+    if summary["front_size"]:
+        devices = list(study.record.devices)
+        show_front(study.front(device=devices[0] if len(devices) > 1 else None))
+    shown.print(_next_steps(study, summary))
+
+
+def _outcome(summary: Mapping[str, Any]) -> Iterator[str]:
+    volume = summary["hypervolume"]
+    yield (
+        f"study [bold]{summary['study']}[/]: {summary['told']} told ({summary['failed']} failed, {summary['reused']} "
+        f"reused) in {summary['seconds']:.0f} s, front of {summary['front_size']}"
+        + (f", hypervolume {volume:.4g}" if volume is not None else "")
+    )
+    if summary["failed"]:
+        yield f"  why they failed: archfront show {summary['study']}"
+    if summary["status"] == "interrupted":
+        yield f"  not finished: archfront resume {summary['study']}"
+
+
+def _next_steps(study: Study, summary: Mapping[str, Any]) -> str:
+    device = next(iter(study.record.devices), None)
+    on = f" --device {device}" if device else ""
+    space = study.record.space
+    lines = ["next:", f"  archfront front --study {summary['study']}{on} --plot front.png"]
+    if not study.record.private and summary["front_size"]:
+        best = study.front(device=device if len(study.record.devices) > 1 else None)[0]
+        lines.append(f"  archfront export {best.key[:12]} --format onnx -o best.onnx")
+        lines.append(f"  archfront spaces {space}")
+    lines.append(f"  archfront show {summary['study']}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress(trials: int | None, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A live bar on standard error: told, failed, front size, hypervolume, time left."""
+    if quiet:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console(error=True), transient=True) as bar:
+        task = bar.add_task("searching", total=trials, note="starting")
+
+        def watch(progress: Progress) -> None:
+            volume = "" if progress.hypervolume is None else f", hypervolume {progress.hypervolume:.4g}"
+            note = f"{progress.failed} failed, front {progress.front_size}{volume}"
+            bar.update(task, completed=progress.told, total=progress.trials, note=note)
+
+        yield watch
+
+
+def parse_strategy(text: str) -> tuple[str, dict[str, Any]]:
+    """Read NAME or NAME(k=v,...)."""
+    from archfront.trainers._union import parse_setting
+
+    match = re.fullmatch(r"([^()]+)(?:\((.*)\))?", text.strip())
+    if match is None:
+        raise UsageError(f"strategy {text!r} is not NAME or NAME(key=value,...)")
+    pairs = [parse_setting(part) for part in split_list([match[2] or ""])]
+    return match[1], {name: value[0] for name, value in pairs}
+
+
+def _settings(texts: Texts) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:
+    """Settings of the space and trainer, and the strategy's own parameters."""
+    from archfront.trainers._union import parse_setting
+
+    parsed = dict(parse_setting(text) for text in texts)
+    own = {name.removeprefix("strategy."): v for name, v in parsed.items() if name.startswith("strategy.")}
+    ranges = [name for name, value in own.items() if len(value) > 1]
+    if ranges:
+        raise UsageError(f"strategy.{ranges[0]} takes one value, not a range")
+    others = {name: value for name, value in parsed.items() if not name.startswith("strategy.")}
+    return others, {name: value[0] for name, value in own.items()}
+
+
+def _reference(texts: Texts) -> dict[str, float]:
+    pairs = [text.partition("=") for text in split_list(texts)]
+    try:
+        return {name: float(value) for name, _, value in pairs}
+    except ValueError:
+        raise UsageError(f"--reference {', '.join(texts)!r} is not METRIC=NUMBER") from None
+
+
+def _start(path: Path | None) -> list[dict[str, Any]]:
+    if path is None:
+        return []
+    try:
+        data = json.loads(path.read_text())
+    except OSError as error:
+        raise DataError(f"cannot read --start {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"--start {str(path)!r} is not JSON: {error}") from error
+    configs = data if isinstance(data, list) else [data]
+    if not all(isinstance(config, dict) for config in configs):
+        raise DataError(f"--start {str(path)!r} is not a list of configurations", '[{"depth": 3}, ...]')
+    return configs
+
+
+def _workers(asked: int | None) -> int:
+    return asked if asked is not None else min(8, os.cpu_count() or 1)
+
+
+def _free_name(store: Any, space: str, strategy: str) -> str:
+    base = re.sub(r"[^\w]+", "-", f"{space}-{strategy}").strip("-")
+    taken = {record.name for record in store.studies()}
+    return next(name for i in range(1, len(taken) + 2) if (name := f"{base}-{i}") not in taken)
+
+
+def _show_dry_run(facts: Mapping[str, Any]) -> None:
+    shown = console()
+    for name, value in facts.items():
+        shown.print(f"  [bold]{name}[/]: {', '.join(map(str, value)) if isinstance(value, list) else value}")

@@ -1,0 +1,178 @@
+"""studies, show and gc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archfront.cluster.cli._output import console, document, number, table
+from archfront.spaces._errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from archfront.cluster.store import Store
+
+__all__ = ["register"]
+
+FAILURES_SHOWN = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help="List the studies of a store; `studies rm NAME` removes one.")(studies)
+    app.command(help="A study or one configuration: values, learning curve, failures.")(show)
+    app.command(help="Remove weights that are on no front, and files that nothing names.")(gc)
+
+
+def studies(
+    action: Annotated[str | None, typer.Argument(help="rm")] = None,
+    name: Annotated[str | None, typer.Argument(help="The study to remove.")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """List or remove studies."""
+    from archfront.cluster.store import Store
+    from archfront.cluster.study import summary_of
+
+    if action not in (None, "rm"):
+        raise UnknownNameError.of("action", str(action), ["rm"])
+    with Store(store) as opened:
+        if action == "rm":
+            if name is None:
+                raise UsageError("which study?", "archfront studies rm NAME")
+            opened.remove_study(name)
+            opened.gc()
+            if as_json:
+                document({"removed": name})
+            else:
+                console().print(f"removed study {name}; its evaluations stay as facts for others")
+            return
+        summaries = [summary_of(opened, record) for record in opened.studies()]
+    if as_json:
+        document(summaries)
+        return
+    columns = ["study", "space", "task", "strategy", "status", "told", "failed", "front_size", "hypervolume", "seconds"]
+    rows = [[s[c] for c in columns] for s in summaries]
+    table(columns, rows, right=columns[5:])
+
+
+def show(
+    what: Annotated[str, typer.Argument(help="A study's name, or a key (a unique prefix will do).")],
+    curve: Annotated[Path | None, typer.Option(help="Plot hypervolume against trials to this file.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of this device's front.")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show a study or a configuration."""
+    from archfront.cluster.store import Store
+
+    with Store(store) as opened:
+        names = [record.name for record in opened.studies()]
+        if what in names:
+            _show_study(opened, what, curve, device, as_json)
+        else:
+            try:
+                matches = opened.find_key(what)
+            except UnknownNameError:
+                raise UnknownNameError.of("study or key", what, names) from None
+            _show_key(opened, matches[0].study, matches[0].key, as_json)
+
+
+def _show_study(store: Store, name: str, curve: Path | None, device: str | None, as_json: bool) -> None:
+    from archfront.cluster._plot import plot_curve
+    from archfront.cluster.study import summary_of
+
+    record = store.study(name)
+    summary = summary_of(store, record)
+    failures = [
+        {"key": e.key, "status": e.status, "error": e.error}
+        for _, _, e in store.evaluations(name)
+        if e.status not in ("ok", "stopped")
+    ]
+    facts = {
+        **summary,
+        "objectives": [f"{o.name}:{o.direction}" for o in record.objectives],
+        "constraints": [str(c) for c in record.constraints],
+        "devices": dict(record.devices),
+        "trainer": record.trainer,
+        "epochs": record.options.get("epochs"),
+        "parameters": dict(record.parameters),
+        "seed": record.seed,
+        "train_seed": record.train_seed,
+        "trials": record.budget.trials,
+        "failures": failures,
+    }
+    if curve is not None:
+        plot_curve(store.hypervolume_history(name, device), curve, name)
+    if as_json:
+        document(facts)
+        return
+    shown = console()
+    for key, value in facts.items():
+        if key != "failures":
+            shown.print(f"  [bold]{key}[/]: {_text(value)}", markup=True)
+    if failures:
+        title = f"{len(failures)} failed"
+        table(
+            ["key", "status", "why"],
+            [[f["key"][:12], f["status"], f["error"]] for f in failures[:FAILURES_SHOWN]],
+            title=title,
+        )
+    if curve is not None:
+        shown.print(f"wrote {curve}")
+
+
+def _show_key(store: Store, study: str, key: str, as_json: bool) -> None:
+    proposal = next(p for p in store.proposals(study) if p.proposal.key == key)
+    told = [e for _, _, e in store.evaluations(study) if e.key == key]
+    reports = store.reports(proposal.proposal.id)
+    values = {name: {"value": v.value, "kind": v.kind} for e in told for name, v in e.values.items()}
+    facts: dict[str, Any] = {
+        "key": key,
+        "study": study,
+        "origin": proposal.proposal.origin,
+        "status": told[-1].status if told else proposal.state,
+        "error": told[-1].error if told else "",
+        "seconds": told[-1].seconds if told else None,
+        "config": proposal.proposal.config,
+        "values": values,
+        "reports": [{"step": r.step, **r.metrics} for r in reports],
+        "weights": store.artefact(key, "weights") is not None,
+    }
+    if as_json:
+        document(facts)
+        return
+    shown = console()
+    for name in ("key", "study", "origin", "status", "error", "seconds", "weights"):
+        if facts[name] not in ("", None):
+            shown.print(f"  [bold]{name}[/]: {_text(facts[name])}")
+    table(["value", "", "kind"], [[n, v["value"], v["kind"]] for n, v in values.items()], right=[""])
+    table(["parameter", "value"], [[n, _text(v)] for n, v in facts["config"].items()])
+    if reports:
+        columns = ["epoch", *reports[0].metrics]
+        table(columns, [[r.step, *r.metrics.values()] for r in reports], title="learning curve", right=columns)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={number(v)}" for name, v in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return number(value)
+
+
+def gc(
+    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
+    files: Annotated[str | None, typer.Option(help="Folder or URL of weights.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Tidy up."""
+    from archfront.cluster.store import Store
+
+    with Store(store, files=files) as opened:
+        removed = opened.gc()
+    if as_json:
+        document({"removed": removed})
+    else:
+        console().print(f"removed {len(removed)} files")

@@ -1,0 +1,217 @@
+"""The engine on Ray Tune: one proposal is one Tune trial, told from `on_trial_complete` only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from archfront.cluster._loop import StudyLoop
+from archfront.cluster._trial import Evaluator, TrialResult, run_trial
+from archfront.spaces._errors import ArchfrontError, UsageError
+
+__all__ = ["RayOptions", "ray_cluster", "run_on_ray"]
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # these count only before the first import of ray
+os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where trials run: a local cluster of `workers` slots, or the cluster at `address`."""
+
+    workers: int
+    address: str | None = None
+    verbose: bool = False
+
+
+@contextlib.contextmanager
+def ray_cluster(options: RayOptions) -> Iterator[int]:
+    """A running Ray; yields the number of slots. A Ray that is already initialised here is used and left running.
+
+    Raises UsageError when the cluster at `address` does not answer.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield options.workers
+        return
+    common: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": options.verbose,
+        "logging_level": "INFO" if options.verbose else "ERROR",
+    }
+    try:
+        if options.address is not None:
+            del common["include_dashboard"]
+            ray.init(address=options.address, **common)
+        else:
+            folder = os.environ.get("ARCHFRONT_RAY_DIR", os.path.join(tempfile.gettempdir(), "ray"))
+            ray.init(address="local", num_cpus=options.workers, _temp_dir=folder, **common)
+    except (ConnectionError, RuntimeError) as error:
+        where = f"at {options.address!r}" if options.address else "on this machine"
+        raise UsageError(f"no Ray cluster {where}: {str(error).splitlines()[0]}", "see docs/cluster.md") from error
+    try:
+        yield options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
+
+
+def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
+    """Drive a loop with Tune trials on the Ray that is initialised. Raises what the loop raised."""
+    from ray import tune
+
+    quiet = logging.getLogger("ray.tune")
+    level = quiet.level
+    if not options.verbose:
+        quiet.setLevel(logging.CRITICAL)
+    adapter = _adapter(loop)
+    record = loop.record
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_trainable, job=_Job(uuid.uuid4().hex, loop.plan.evaluator, _metric(loop))), {"cpu": 1}
+        ),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=adapter,
+            scheduler=_scheduler(loop),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{record.name}-{loop.epoch}-{uuid.uuid4().hex[:6]}",
+            storage_path=str(Path(tempfile.mkdtemp(prefix="archfront-tune-"))),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=record.options["max_failures"]),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        quiet.setLevel(level)
+    if adapter.error is not None:
+        raise adapter.error
+    loop.finish()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every trial of a sitting needs; a re-used worker keeps it."""
+
+    id: str
+    evaluator: Evaluator
+    metric: str
+
+
+def _metric(loop: StudyLoop) -> str:
+    """The metric schedulers look at: the first objective that is reported while training."""
+    return next((o.metric for o in loop.record.objectives if o.device is None), loop.record.objectives[0].metric)
+
+
+def _trainable(config: dict[str, Any], job: _Job) -> None:
+    """One trial in a worker: reports after each epoch, then once more with the whole result."""
+    import torch
+    from ray import tune
+
+    torch.set_num_threads(1)
+    last: dict[str, Any] = {"epoch": 0}
+
+    def report(epoch: int, metrics: Mapping[str, float]) -> None:
+        last.update({job.metric: metrics.get(job.metric, float("nan")), "epoch": epoch})
+        tune.report({**last, "metrics": dict(metrics)})
+
+    result = run_trial(job.evaluator, config["proposal"], config["config"], report)
+    tune.report({**last, "epoch": last["epoch"] + 1, "final": asdict(result)})
+
+
+def _scheduler(loop: StudyLoop) -> Any:
+    """Tune's early stopping by name; stopped trials are told with the epochs they reached."""
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+
+    name = loop.record.options["scheduler"]
+    if name == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    objective = next(o for o in loop.record.objectives if o.metric == _metric(loop))
+    epochs = loop.record.options["epochs"]
+    common: dict[str, Any] = {"time_attr": "epoch", "metric": objective.metric, "mode": objective.direction}
+    if name == "asha":
+        return ASHAScheduler(max_t=epochs + 2, grace_period=max(1, epochs // 9), reduction_factor=3, **common)
+    return MedianStoppingRule(grace_period=max(1, epochs // 3), min_samples_required=3, **common)
+
+
+def _adapter(loop: StudyLoop) -> Any:
+    """Tune's Searcher over a study loop (defined here: its base class needs ray)."""
+    from ray.tune.search import Searcher
+
+    class StudySearcher(Searcher):  # type: ignore[misc, unused-ignore]
+        """Whatever the loop raises is kept: Tune would re-run good trials."""
+
+        error: BaseException | None = None
+
+        def __init__(self) -> None:
+            super().__init__(metric=_metric(loop), mode="min")
+            self._proposals: dict[str, str] = {}
+
+        def suggest(self, trial_id: str) -> Any:
+            if self.error is not None:
+                return Searcher.FINISHED
+            try:
+                step = loop.next()
+            except Exception as error:
+                self.error = error
+                return Searcher.FINISHED
+            if isinstance(step, str):
+                return None if step == "wait" else Searcher.FINISHED
+            self._proposals[trial_id] = step.id
+            return {"proposal": step.id, "config": step.config}
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            if self.error is None and "metrics" in result and "final" not in result:
+                self._guarded(lambda: loop.reported(self._proposals[trial_id], result["epoch"], result["metrics"]))
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            proposal = self._proposals.pop(trial_id, None)
+            if self.error is None and proposal is not None:
+                self._guarded(lambda: loop.completed(_result(proposal, result, error, loop)))
+
+        def _guarded(self, call: Any) -> None:
+            try:
+                call()
+            except Exception as raised:
+                self.error = raised
+
+        def save(self, checkpoint_path: str) -> None:
+            """The store is the truth: nothing to save."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Nothing is ever restored from Tune's files."""
+
+    return StudySearcher()
+
+
+def _result(proposal: str, result: dict[str, Any] | None, error: bool, loop: StudyLoop) -> TrialResult:
+    """What a Tune trial's end means."""
+    if error or result is None:
+        deaths = loop.record.options["max_failures"] + 1
+        return TrialResult(proposal, "failed", error=f"the worker process died ({deaths} times)")
+    if (final := result.get("final")) is not None:
+        return TrialResult(**final)
+    if "metrics" not in result:
+        raise ArchfrontError(f"trial of proposal {proposal} ended without a result")
+    seconds = float(result.get("time_total_s", 0.0))
+    return TrialResult(proposal, "stopped", result["metrics"], epochs=result["epoch"], seconds=seconds)

@@ -1,0 +1,285 @@
+"""Take a network home: a file in the user's format, loaded back and compared before success is reported."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from archfront import spaces
+from archfront.cluster._bank import bank_of
+from archfront.cluster._plan import bound_space
+from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster.store import Store, StudyRecord
+from archfront.search._types import Configuration
+from archfront.spaces._errors import DataError, ExportError, UnknownNameError, UsageError
+from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._task import Signature, TensorSpec
+from archfront.trainers._slice import calibrated_subnet, load_bank
+
+__all__ = ["FORMATS", "Exported", "export", "load", "load_network"]
+
+FORMATS = ("torch", "torch-export", "onnx")
+TORCH_FORMAT = "archfront-network-1"
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that agrees with its module: `difference` is the largest seen over the batches compared."""
+
+    path: Path
+    format: str
+    key: str
+    difference: float
+
+
+def export(
+    store: Store,
+    key: str,
+    path: Path,
+    *,
+    format: str = "torch",
+    study: str | None = None,
+    space: ModelSpace | None = None,
+) -> Exported:
+    """Write the network of a key (a unique prefix will do) and compare what is loaded back.
+
+    Outputs must agree within 1e-5 * max(1, max|y|) on batches of 1, 2 and 5 rows, or on two graphs of different size.
+    Raises UnknownNameError, UsageError, and ExportError; a file that disagrees is removed.
+    """
+    if format not in FORMATS:
+        raise UnknownNameError.of("format", format, FORMATS)
+    match = store.find_key(key, study)[0]
+    record = store.study(match.study)
+    space = space or bound_space(record)
+    if format in space.exports:
+        raise ExportError(f"{space.name!r} has no {format}: {space.exports[format]}", "use --format torch")
+    config = _config(store, record, match.key, space)
+    net = load_network(store, match.key, study=match.study, space=space)
+    meta = _meta(record, space, match.key, config)
+    try:
+        _WRITERS[format](net, space, config, path, meta)
+        difference = _compare(net, space, config, path, format)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"{format} export of {match.key[:12]} failed: {type(error).__name__}: {error}") from error
+    return Exported(path, format, match.key, difference)
+
+
+def load_network(store: Store, key: str, *, study: str | None = None, space: ModelSpace | None = None) -> nn.Module:
+    """The network of a key with its stored weights, in eval mode; a slice study's is cut from its bank.
+
+    Raises ExportError that names the command to train it when no weights are stored.
+    """
+    match = store.find_key(key, study)[0]
+    record = store.study(match.study)
+    space = space or bound_space(record)
+    config = _config(store, record, match.key, space)
+    if record.options["supernet"] is not None:
+        found = bank_of(record, space, store, TrialFiles(f"{store.files_url}/trials"))
+        assert found is not None
+        return calibrated_subnet(load_bank(space, Path(found[1])), config)
+    kept = store.artefact(match.key, "weights")
+    if kept is None:
+        raise ExportError(
+            f"no weights of {match.key[:12]} are stored",
+            f"train it: archfront train {match.key[:12]} (or search --keep all)",
+        )
+    net = space.build(config)
+    net.load_state_dict(torch.load(io.BytesIO(store.read_artefact(kept)), weights_only=True))
+    return net.eval()
+
+
+def load(path: str | Path) -> nn.Module:
+    """An exported `torch` or `torch-export` file as a module in eval mode; `archfront.load`. Raises DataError."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"no file {str(path)!r}")
+    if path.suffix == ".pt2":
+        module: nn.Module = torch.export.load(path).module()
+        return module
+    try:
+        saved = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise DataError(f"{str(path)!r} is not a file that archfront exported", str(error).splitlines()[0]) from error
+    if not isinstance(saved, dict) or saved.get("format") != TORCH_FORMAT:
+        raise DataError(f"{str(path)!r} is not an archfront network")
+    return _rebuilt(saved)
+
+
+def _rebuilt(saved: Mapping[str, Any]) -> nn.Module:
+    """The network of a torch file: the space builds it, for the signature it was trained on."""
+    meta = json.loads(saved["meta"])
+    given = meta["signature"]
+    inputs = tuple(TensorSpec(tuple(t["shape"]), t["dtype"], t["high"]) for t in given["inputs"])
+    signature = Signature(given["kind"], inputs, given["outputs"], given["batched"])
+    name, _, variant = meta["space"].partition("/")
+    space = spaces.registry.load(name).of_signature(signature, variant or None)
+    net = space.build(meta["config"])
+    net.load_state_dict(saved["weights"])
+    return net.eval()
+
+
+def _config(store: Store, record: StudyRecord, key: str, space: ModelSpace) -> Configuration:
+    """The model space's part of the configuration with this key."""
+    for proposal in store.proposals(record.name):
+        if proposal.proposal.key == key:
+            return {n: v for n, v in proposal.proposal.config.items() if n in space.search_space}
+    raise UsageError(f"study {record.name!r} has no key {key[:12]}")
+
+
+def _meta(record: StudyRecord, space: ModelSpace, key: str, config: Configuration) -> dict[str, Any]:
+    return {
+        "space": space.full_name,
+        "task": record.task,
+        "study": record.name,
+        "key": key,
+        "config": config,
+        "signature": asdict(space.signature),
+        "input_shapes": [list(t.shape) for t in space.prepared_example(config)],
+        "prepared": type(space).prepare is not ModelSpace.prepare,
+    }
+
+
+# -- writers
+
+
+def _write_torch(net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]) -> None:
+    torch.save({"format": TORCH_FORMAT, "meta": json.dumps(meta), "weights": net.state_dict()}, path)
+
+
+def _write_torch_export(
+    net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]
+) -> None:
+    torch.export.save(_program(net, space, config), path, extra_files={"archfront.json": json.dumps(meta)})
+
+
+def _write_onnx(net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]) -> None:
+    try:
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"ONNX needs {error.name}, which is not installed", "pip install 'archfront[export]'"
+        ) from error
+    with _quiet():
+        program = torch.onnx.export(_program(net, space, config), dynamo=True, verbose=False)
+    assert program is not None
+    for name, value in meta.items():
+        program.model.metadata_props[f"archfront.{name}"] = json.dumps(value)
+    program.save(str(path), external_data=False)
+
+
+def _program(net: nn.Module, space: ModelSpace, config: Configuration) -> torch.export.ExportedProgram:
+    """Exported with a dynamic batch (or nodes and edges), from an example of two rows."""
+    example = space.prepared_example(config, batch=2)
+    with _quiet():
+        return torch.export.export(net.eval(), example, dynamic_shapes=_dynamic(space, example))
+
+
+def _dynamic(space: ModelSpace, example: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
+    """Axis 0 is the batch; of a graph (x, edge_index[, edge_weight]) nodes and edges."""
+    if space.signature.batched:
+        batch = torch.export.Dim("batch", min=1)
+        return tuple({0: batch} for _ in example)
+    nodes, edges = torch.export.Dim("nodes", min=2), torch.export.Dim("edges", min=2)
+    shapes: list[dict[int, Any]] = [{0: nodes}, {1: edges}]
+    shapes += [{0: edges} for _ in example[2:]]
+    return tuple(shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's exporters warn about their own internals and about torchvision."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+_WRITERS = {"torch": _write_torch, "torch-export": _write_torch_export, "onnx": _write_onnx}
+
+
+# -- comparing
+
+
+def _compare(net: nn.Module, space: ModelSpace, config: Configuration, path: Path, format: str) -> float:
+    """Largest difference between the file's outputs and the module's. Raises ExportError above the tolerance."""
+    run = _onnx_runner(path) if format == "onnx" else _torch_runner(_loaded_back(path, net, format))
+    worst = 0.0
+    for inputs in _examples(space, config):
+        with torch.no_grad():
+            wanted = net(*inputs).numpy()
+        difference = float(np.abs(run(inputs) - wanted).max())
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+            raise ExportError(f"the {format} file differs by {difference:g} from the module on shape {wanted.shape}")
+        worst = max(worst, difference)
+    return worst
+
+
+def _loaded_back(path: Path, net: nn.Module, format: str) -> nn.Module:
+    """The file as a module: a torch file's weights go into a fresh copy of the network."""
+    if format == "torch-export":
+        return load(path)
+    saved = torch.load(path, weights_only=True)
+    fresh = copy.deepcopy(net)
+    for tensor in fresh.state_dict().values():
+        tensor.zero_()
+    fresh.load_state_dict(saved["weights"])
+    return fresh.eval()
+
+
+def _torch_runner(module: nn.Module) -> Any:
+    def run(inputs: tuple[Tensor, ...]) -> Any:
+        with torch.no_grad():
+            return module(*inputs).numpy()
+
+    return run
+
+
+def _onnx_runner(path: Path) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+
+    def run(inputs: tuple[Tensor, ...]) -> Any:
+        return session.run(None, dict(zip(names, (t.numpy() for t in inputs), strict=True)))[0]
+
+    return run
+
+
+def _examples(space: ModelSpace, config: Configuration) -> Iterator[tuple[Tensor, ...]]:
+    if space.signature.batched:
+        for batch in (1, 2, 5):
+            yield space.prepared_example(config, batch)
+        return
+    whole = space.task().example_input
+    yield space.prepare(config, whole)
+    yield space.prepare(config, _half(whole))
+
+
+def _half(graph: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The first half of a graph's nodes with the edges between them."""
+    x, edge_index, *weights = graph
+    nodes = max(2, len(x) // 2)
+    inside = (edge_index < nodes).all(dim=0)
+    return (x[:nodes], edge_index[:, inside], *(w[inside] for w in weights))

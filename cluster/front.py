@@ -1,0 +1,156 @@
+"""A front in the user's hands: a table, a plot, and the networks on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archfront.cluster.store import FrontPoint, FrontResult, Store
+from archfront.search._types import Constraint, Objective
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archfront.spaces._model_space import ModelSpace
+
+__all__ = ["Front", "Member"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One configuration of a front, with the way to its network."""
+
+    point: FrontPoint
+    result: FrontResult
+    store: Store
+    space: ModelSpace | None = None
+
+    @property
+    def key(self) -> str:
+        """The configuration's key."""
+        return self.point.key
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration."""
+        return self.point.config
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every value by its plain metric name."""
+        return self.point.metrics
+
+    def load(self) -> nn.Module:
+        """The network with its stored weights, in eval mode. Raises ExportError when none are stored."""
+        from archfront.cluster.export import load_network
+
+        return load_network(self.store, self.key, study=self.point.study or None, space=self.space)
+
+
+class Front:
+    """The non-dominated configurations, cheapest first. Iterate, index, plot, or ask for the best."""
+
+    def __init__(self, result: FrontResult, store: Store, space: ModelSpace | None = None) -> None:
+        self.result, self.store, self.space = result, store, space
+
+    def __len__(self) -> int:
+        return len(self.result.points)
+
+    def __getitem__(self, index: int) -> Member:
+        return self._member(self.result.points[index])
+
+    def _member(self, point: FrontPoint) -> Member:
+        return Member(point, self.result, self.store, self.space)
+
+    @property
+    def objectives(self) -> Sequence[Objective]:
+        """The objectives of this front."""
+        return self.result.objectives
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Dominated hypervolume up to the reference point; None while too little is known for one."""
+        return self.result.hypervolume
+
+    def best(self, metric: str, where: Sequence[Constraint] = (), **bounds: float) -> Member:
+        """The best member in `metric` within the bounds: best("error", latency_ms=2.0). Raises UsageError."""
+        return self._member(self.result.best(metric, where, **bounds))
+
+    def only(self, member: Member) -> Front:
+        """The same front with one of its members."""
+        return Front(replace(self.result, points=(member.point,)), self.store, self.space)
+
+    @cached_property
+    def default(self) -> Default | None:
+        """The paper's own setting (proposal 0) as it was evaluated, with current device values; None without one."""
+        return default_of(self)
+
+    def plot(self, path: str | Path) -> Path:
+        """All evaluations grey, the front coloured and connected; returns the file's path."""
+        from archfront.cluster._plot import plot_fronts
+
+        return plot_fronts([self], Path(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stable keys of `front --json`."""
+        result = self.result
+        return {
+            "space": result.space,
+            "task": result.task,
+            "study": result.study or None,
+            "device": result.device,
+            "protocol": result.protocol,
+            "stored": result.stored,
+            "objectives": [
+                {"metric": o.metric, "direction": o.direction, "unit": o.unit, "device": o.device}
+                for o in result.objectives
+            ],
+            "reference": None if result.reference is None else list(result.reference),
+            "hypervolume": result.hypervolume,
+            "points": [
+                {
+                    "key": p.key,
+                    "config": dict(p.config),
+                    "metrics": p.metrics,
+                    "study": p.study or None,
+                    "origin": p.origin or None,
+                    "kind": p.kind,
+                }
+                for p in result.points
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Default:
+    """The paper's own setting: values by objective name, raw."""
+
+    key: str
+    config: Mapping[str, Any]
+    values: Mapping[str, float]
+
+
+def default_of(front: Front) -> Default | None:
+    """The newest evaluation of origin "default" in the front's study, or in any study of its space and task."""
+    store, result = front.store, front.result
+    table = store.evaluations_table(space=None if result.study else result.identity, study=result.study or None)
+    if not len(table):
+        return None
+    rows = table[(table["origin"] == "default") & (table["status"] == "ok")]
+    if not len(rows):
+        return None
+    row = rows.iloc[-1]
+    config = {name.removeprefix("config."): row[name] for name in rows.columns if name.startswith("config.")}
+    values = {o.name: float(row[o.name]) for o in front.objectives if o.name in row and row[o.name] == row[o.name]}
+    for objective in front.objectives:
+        device = None if objective.device is None else store.study(row["study"]).devices.get(objective.device)
+        if device is not None:
+            measured = store.device_value(
+                result.identity, result.signature, row["architecture_key"], device, objective.metric
+            )
+            if measured is not None:
+                values[objective.name] = measured.value
+    return Default(str(row["key"]), {n: getattr(v, "item", lambda v=v: v)() for n, v in config.items()}, values)

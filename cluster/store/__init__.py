@@ -1,0 +1,38 @@
+"""The SQL store."""
+
+from archfront.cluster.store._front_result import FrontPoint, FrontResult
+from archfront.cluster.store._front_spec import ALL_DEVICES
+from archfront.cluster.store._records import (
+    ArtefactRecord,
+    Counts,
+    DeviceRecord,
+    DeviceSession,
+    Fact,
+    KeyMatch,
+    NoFrontError,
+    Outcome,
+    ProposalRecord,
+    Report,
+    Snapshot,
+    StudyRecord,
+)
+from archfront.cluster.store._store import Store
+
+__all__ = [
+    "ALL_DEVICES",
+    "ArtefactRecord",
+    "Counts",
+    "DeviceRecord",
+    "DeviceSession",
+    "Fact",
+    "FrontPoint",
+    "FrontResult",
+    "KeyMatch",
+    "NoFrontError",
+    "Outcome",
+    "ProposalRecord",
+    "Report",
+    "Snapshot",
+    "Store",
+    "StudyRecord",
+]

@@ -1,0 +1,246 @@
+"""What came back: evaluations, observations, values and fronts in one transaction, exactly once per proposal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, insert, or_, select, update
+
+from archfront.cluster.store._codec import chunks, finite, values_in, values_out
+from archfront.cluster.store._core import Opened
+from archfront.cluster.store._front_spec import select_specs
+from archfront.cluster.store._fronts import refresh, refresh_architectures
+from archfront.cluster.store._models import (
+    EvaluationRow,
+    FrontRow,
+    Observation,
+    ObservationValue,
+    ProposalRow,
+)
+from archfront.cluster.store._records import DeviceSession, Outcome
+from archfront.cluster.store._reference import freeze_reference
+from archfront.cluster.store._sessions import insert_analytic, insert_sessions
+from archfront.cluster.store._studies import locked_study, study_id
+from archfront.search._types import Evaluation
+from archfront.spaces._errors import StoreError
+
+__all__ = ["RecordMethods"]
+
+
+class RecordMethods(Opened):
+    """The store's methods about evaluations."""
+
+    def record(self, study: str, epoch: int, outcomes: Sequence[Outcome], *, batch: int | None = None) -> int:
+        """Store what came back, in the order in which it is told: how many were new.
+
+        One transaction with everything that follows from it: observations, device and analytic values, fronts, the
+        proposals' state, and the study's reference point once 20 ok values are known. A proposal that has an
+        evaluation is ignored. `batch` is the number of the tell, by default the next one. Raises StoreError for an
+        older epoch, or for a proposal that the study does not have.
+        """
+
+        def put(connection: Connection) -> int:
+            here = locked_study(connection, study, epoch)
+            new = _unknown_yet(connection, study, here["id"], outcomes)
+            if not new:
+                return 0
+            last, last_batch = _last(connection, here["id"])
+            now = time.time()
+            observations = _insert_observations(connection, here, new, now)
+            rows = [
+                {
+                    "study_id": here["id"],
+                    "sequence": last + place,
+                    "batch": batch or last_batch + 1,
+                    "created": now,
+                    **_row(outcome, observations),
+                }
+                for place, (outcome, _) in enumerate(new, start=1)
+            ]
+            connection.execute(insert(EvaluationRow), rows)
+            moved = _insert_values(connection, here, study, new)
+            for part in chunks(list(new)):
+                done = update(ProposalRow).where(ProposalRow.id.in_([outcome.proposal for outcome, _ in part]))
+                connection.execute(done.values(state="done"))
+            self._refresh(connection, here, new, moved)
+            freeze_reference(connection, here, last + len(new))
+            return len(new)
+
+        return self._write(put)
+
+    def withdraw(self, observation: int) -> None:
+        """Declare an observation unusable: it is no fact any more, and its evaluations leave every front."""
+
+        def withdraw(connection: Connection) -> None:
+            where = Observation.id == observation
+            row = connection.execute(select(Observation.__table__).where(where)).mappings().first()
+            if row is None:
+                raise StoreError(f"there is no observation {observation}", "its study may have been removed")
+            connection.execute(update(Observation).where(where).values(usable=False))
+            users = select(EvaluationRow.study_id).where(EvaluationRow.observation_id == observation)
+            specs = select_specs(
+                connection, or_(FrontRow.study_id.in_(users), _fronts_of_facts(row, {row["protocol"]}))
+            )
+            refresh(connection, self._cache, specs, keys={row["key"]})
+
+        self._write(withdraw)
+
+    def evaluations(self, study: str, after_sequence: int = 0) -> list[tuple[int, int, Evaluation]]:
+        """(sequence, batch, evaluation) in the order of telling, those after a sequence number."""
+
+        def read(connection: Connection) -> list[tuple[int, int, Evaluation]]:
+            query = (
+                select(EvaluationRow.__table__, ProposalRow.config, ProposalRow.key)
+                .join(ProposalRow, ProposalRow.id == EvaluationRow.proposal_id)
+                .where(EvaluationRow.study_id == study_id(connection, study))
+                .where(EvaluationRow.sequence > after_sequence)
+                .order_by(EvaluationRow.sequence)
+            )
+            return [(row["sequence"], row["batch"], _evaluation(row)) for row in connection.execute(query).mappings()]
+
+        return self._read(read)
+
+    def _refresh(self, connection: Connection, here: Mapping[str, Any], new: Sequence[_New], moved: set[str]) -> None:
+        protocols = {outcome.protocol or here["protocol"] for outcome, _ in new}
+        specs = select_specs(connection, or_(FrontRow.study_id == here["id"], _fronts_of_facts(here, protocols)))
+        keys = {outcome.evaluation.key for outcome, _ in new}
+        refresh(connection, self._cache, specs, keys=keys, architectures=moved)
+        refresh_architectures(connection, self._cache, here["identity"], here["signature"], moved, but=specs)
+
+
+_New = tuple[Outcome, str]  # with its architecture key
+
+
+def _unknown_yet(connection: Connection, name: str, study: int, outcomes: Sequence[Outcome]) -> list[_New]:
+    """The outcomes without an evaluation so far, one per proposal, in order, each with its architecture key."""
+    known: dict[str, tuple[str, str, bool]] = {}
+    for part in chunks([outcome.proposal for outcome in outcomes]):
+        query = (
+            select(
+                ProposalRow.id,
+                ProposalRow.study_id,
+                ProposalRow.key,
+                ProposalRow.architecture_key,
+                EvaluationRow.proposal_id,
+            )
+            .outerjoin(EvaluationRow, EvaluationRow.proposal_id == ProposalRow.id)
+            .where(ProposalRow.id.in_(part))
+        )
+        for id_, owner, key, architecture, told in connection.execute(query):
+            if owner == study:
+                known[id_] = (key, architecture, told is None)
+    new: dict[str, _New] = {}
+    for outcome in outcomes:
+        if outcome.proposal not in known:
+            raise StoreError(f"study {name!r} has no proposal {outcome.proposal!r}", "insert proposals before results")
+        key, architecture, untold = known[outcome.proposal]
+        if outcome.evaluation.key != key:
+            raise ValueError(f"proposal {outcome.proposal} has key {key!r}, its evaluation {outcome.evaluation.key!r}")
+        if untold:
+            new.setdefault(outcome.proposal, (outcome, architecture))
+    return list(new.values())
+
+
+def _last(connection: Connection, study: int) -> tuple[int, int]:
+    query = select(EvaluationRow.sequence, EvaluationRow.batch).where(EvaluationRow.study_id == study)
+    row = connection.execute(query.order_by(EvaluationRow.sequence.desc()).limit(1)).first()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def _insert_observations(
+    connection: Connection, here: Mapping[str, Any], new: Sequence[_New], now: float
+) -> dict[str, int]:
+    """One observation for each outcome that observed something itself: their ids, by proposal."""
+    fresh = [(outcome, arch) for outcome, arch in new if outcome.reused is None and outcome.observed]
+    if not fresh:
+        return {}
+    rows = [
+        {
+            "proposal_id": outcome.proposal,
+            "study_id": here["id"],
+            "private": here["private"],
+            "identity": here["identity"],
+            "task_identity": here["task_identity"],
+            "key": outcome.evaluation.key,
+            "architecture_key": architecture,
+            "config": outcome.evaluation.config,
+            "protocol": here["protocol"] if outcome.protocol is None else outcome.protocol,
+            "train_seed": here["train_seed"] if outcome.train_seed is None else outcome.train_seed,
+            "usable": outcome.evaluation.status == "ok",
+            "created": now,
+        }
+        for outcome, architecture in fresh
+    ]
+    statement = insert(Observation).returning(Observation.proposal_id, Observation.id)
+    ids = {str(proposal): id_ for proposal, id_ in connection.execute(statement, rows)}
+    values = [
+        {"observation_id": ids[outcome.proposal], "metric": m, "value": finite(v.value), "kind": v.kind}
+        for outcome, _ in fresh
+        for m, v in outcome.observed.items()
+    ]
+    connection.execute(insert(ObservationValue), values)
+    return ids
+
+
+def _row(outcome: Outcome, observations: Mapping[str, int]) -> dict[str, Any]:
+    evaluation = outcome.evaluation
+    return {
+        "proposal_id": outcome.proposal,
+        "status": evaluation.status,
+        "error": evaluation.error,
+        "seconds": evaluation.seconds,
+        "fidelity": dict(evaluation.fidelity),
+        "reused": outcome.reused is not None,
+        "observation_id": outcome.reused if outcome.reused is not None else observations.get(outcome.proposal),
+        "values": values_out(evaluation.values),
+    }
+
+
+def _insert_values(connection: Connection, here: Mapping[str, Any], study: str, new: Sequence[_New]) -> set[str]:
+    """Store device sessions and analytic values: the architectures that have a new session.
+
+    What a user's own function says stays in its evaluations; everything else that was looked up or computed is
+    stored once per architecture.
+    """
+    sessions = [session for outcome, _ in new for session in outcome.sessions]
+    analytic: dict[tuple[str, str], float] = {}
+    for outcome, architecture in new:
+        for metric, value in outcome.analytic.items():
+            analytic[architecture, metric] = value
+        if here["private"] or outcome.evaluation.status != "ok":
+            continue
+        for name, told in outcome.evaluation.values.items():
+            metric, _, device = name.partition("@")
+            if device and told.kind == "looked_up":
+                place = (here["identity"], here["signature"], architecture, here["devices"].get(device, device))
+                looked_up = DeviceSession(*place, metric, told.value, "looked up", kind="looked_up", study=study)
+                sessions.append(looked_up)
+            elif not device and told.kind == "analytic":
+                analytic.setdefault((architecture, metric), told.value)
+    computed = insert_analytic(connection, here["identity"], here["signature"], analytic)
+    measured = insert_sessions(connection, sessions)
+    return computed | measured.get((here["identity"], here["signature"]), set())
+
+
+def _fronts_of_facts(where: RowMapping | Mapping[str, Any], protocols: set[str]) -> Any:
+    return and_(
+        FrontRow.study_id.is_(None),
+        FrontRow.identity == where["identity"],
+        FrontRow.task_identity == where["task_identity"],
+        FrontRow.protocol.in_(protocols),
+    )
+
+
+def _evaluation(row: Any) -> Evaluation:
+    return Evaluation(
+        row["config"],
+        row["key"],
+        row["status"],
+        values_in(row["values"]),
+        row["proposal_id"],
+        {name: float(x) for name, x in row["fidelity"].items()},
+        row["seconds"],
+        row["error"],
+    )

@@ -1,0 +1,456 @@
+"""Kept fronts equal a brute-force recomputation; the questions a front answers."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from archfront.cluster.store import DeviceRecord, NoFrontError, Store
+from archfront.search._types import Constraint, Objective, Value
+from archfront.spaces._errors import UnknownNameError, UsageError
+
+ERROR = Objective("error", "min")
+CPU = Objective("latency_ms", "min", "cpu", "ms")
+PI = Objective("latency_ms", "min", "pi", "ms")
+SPEED = Objective("throughput_per_s", "max", "cpu")
+NUMBER = st.one_of(st.integers(0, 4).map(float), st.integers(0, 4).map(float), st.just(math.nan))
+KEYS = st.sampled_from([f"{a}.{n}" for a in "abcd" for n in "12"])
+STEPS = st.one_of(
+    st.tuples(
+        st.just("tell"), st.sampled_from(["one", "two"]), st.lists(st.tuples(KEYS, NUMBER, NUMBER, NUMBER), max_size=4)
+    ),
+    st.tuples(st.just("measure"), st.sampled_from("abcd"), st.sampled_from(["cpu-1", "pi-1"]), NUMBER),
+    st.tuples(st.just("seed"), KEYS, NUMBER, st.integers(0, 2)),
+    st.tuples(st.just("withdraw"), st.integers(0, 20)),
+    st.tuples(st.just("status"), KEYS, st.sampled_from(["failed", "stopped"])),
+    st.tuples(st.just("reopen")),
+)
+
+
+@pytest.mark.parametrize("examples", [100])
+def test_kept_fronts_equal_brute_force(store: Store, make_lab: Callable[[], Any], examples: int) -> None:
+    """After any sequence of tells, sessions, other seeds and withdrawals."""
+
+    @settings(
+        max_examples=examples if store.url.startswith("sqlite") else examples // 2,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(STEPS, max_size=12))
+    def check(steps: list[Any]) -> None:
+        try:
+            run(store, other, make_lab(), steps)
+        finally:
+            empty(store)
+
+    with Store(store._address.render_as_string(hide_password=False)) as other:
+        check()
+
+
+def empty(store: Store) -> None:
+    from archfront.cluster.store._models import Base
+
+    with store._writer.begin() as connection:
+        for rows in reversed(Base.metadata.sorted_tables):
+            connection.execute(rows.delete())
+
+
+def run(store: Store, other: Store, lab: Any, steps: list[Any]) -> None:
+    names = {name: f"{name}-{lab.identity}" for name in ("one", "two", "extra")}
+    lab.study(names["one"], objectives=(ERROR, CPU, PI))
+    lab.study(names["two"], objectives=(ERROR, CPU), constraints=(Constraint("latency_ms", "<=", 3.0, "cpu"),))
+    extra = 0
+    for kind, *step in steps:
+        if kind == "tell":
+            name, rows = names[step[0]], step[1]
+            known = {p.proposal.key for p in store.proposals(name)}
+            fresh = {key: numbers for key, *numbers in rows if key not in known}
+            records = lab.propose(name, *fresh)
+            back = [dict(zip(("error", "latency_ms@cpu", "latency_ms@pi"), n, strict=True)) for n in fresh.values()]
+            store.record(name, 1, [lab.outcome(r, v) for r, v in zip(records, back, strict=True)])
+        elif kind == "measure":
+            other.add_device_sessions([lab.session(step[0], step[2], device=step[1])])  # another process
+        elif kind in ("seed", "status"):
+            extra += 1
+            study = lab.study(f"{names['extra']}-{extra}", objectives=(ERROR,))
+            if kind == "seed":
+                lab.tell(study, step[0], {"error": step[1]}, train_seed=step[2])
+            else:
+                lab.tell(study, step[0], {"error": 0.0}, status=step[1])
+        elif kind == "withdraw":
+            ids = [row["id"] for row in table(store, "observation") if row["identity"] == lab.identity]
+            if ids:
+                store.withdraw(ids[step[0] % len(ids)])
+        else:
+            store._cache.clear()
+    for front in table(store, "front"):
+        if front["identity"] == lab.identity:
+            rows = [row for row in table(store, "front_point", front["id"]) if row["left_sequence"] is None]
+            kept = {row["key"]: [told(row["values"])[name] for name in names_of(front)] for row in rows}
+            assert len(kept) == len(rows)
+            assert kept == brute(store, front), front["name"]
+    store.hypervolume_history(names["one"])
+
+
+def table(store: Store, name: str, front: int | None = None) -> list[Any]:
+    from sqlalchemy import select
+
+    from archfront.cluster.store._models import Base
+
+    rows = Base.metadata.tables[name]
+    query = select(rows) if front is None else select(rows).where(rows.c.front_id == front)
+    with store._reader.begin() as connection:
+        return list(connection.execute(query.order_by("id") if "id" in rows.c else query).mappings())
+
+
+def names_of(front: Any) -> list[str]:
+    return [o["metric"] + (f"@{o['device']}" if o["device"] else "") for o in front["objectives"]]
+
+
+def brute(store: Store, front: Any) -> dict[str, list[float]]:
+    """The same question answered from the tables without any of the store's own code."""
+    sessions = defaultdict(list)
+    for row in table(store, "device_value"):
+        if row["identity"] == front["identity"] and row["signature"] == front["signature"]:
+            sessions[row["architecture_key"], row["metric"], row["device"]].append(row["value"])
+    points = {}
+    for key, architecture, values in everything(store, front):
+        for thing in (*front["objectives"], *front["constraints"]):
+            if thing["identity"]:
+                name = f"{thing['metric']}@{thing['device']}"
+                numbers = sessions.get((architecture, thing["metric"], thing["identity"]))
+                if numbers is not None:
+                    valid = [number for number in numbers if number is not None]
+                    values[name] = statistics.median(valid) if valid else math.nan
+        names = names_of(front)
+        if not all(math.isfinite(values.get(name, math.nan)) for name in names):
+            continue
+        if all(values.get(f"{c['metric']}@{c['device']}", math.inf) <= c["bound"] for c in front["constraints"]):
+            points[key] = [values[name] for name in names]
+    return {
+        key: p
+        for key, p in points.items()
+        if not any(all(x <= y for x, y in zip(q, p, strict=True)) and q != p for q in points.values())
+    }
+
+
+def everything(store: Store, front: Any) -> list[tuple[str, str, dict[str, float]]]:
+    observations = {row["id"]: row for row in table(store, "observation")}
+    if front["study_id"] is not None:
+        proposals = {row["id"]: row for row in table(store, "proposal")}
+        return [
+            (proposals[e["proposal_id"]]["key"], proposals[e["proposal_id"]]["architecture_key"], told(e["values"]))
+            for e in table(store, "evaluation")
+            if e["study_id"] == front["study_id"] and e["status"] == "ok"
+            if e["observation_id"] is None or observations[e["observation_id"]]["usable"]
+        ]
+    numbers = {row["observation_id"]: row["value"] for row in table(store, "observation_value")}
+    newest: dict[str, dict[int, float]] = defaultdict(dict)
+    architectures = {}
+    for id_, row in sorted(observations.items()):
+        where = ("identity", "task_identity", "protocol")
+        if row["usable"] and not row["private"] and all(row[name] == front[name] for name in where):
+            value = numbers[id_]
+            newest[row["key"]][row["train_seed"]] = math.nan if value is None else value
+            architectures[row["key"]] = row["architecture_key"]
+    return [(k, architectures[k], {"error": statistics.fmean(seeds.values())}) for k, seeds in newest.items()]
+
+
+def told(values: Any) -> dict[str, float]:
+    return {name: float(value["value"]) for name, value in values.items()}
+
+
+def test_the_front_of_then_is_the_front_of_what_was_told_then(store: Store, make_lab: Callable[[], Any]) -> None:
+    numbers = st.integers(0, 6).map(float)
+
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=4), min_size=1, max_size=4))
+    def check(batches: list[list[tuple[float, float]]]) -> None:
+        lab = make_lab()
+        study = lab.study(f"study-{lab.identity}", reference=(7.0, 7.0))
+        for i, batch in enumerate(batches):
+            records = lab.propose(study, *(f"{i}-{j}" for j in range(len(batch))))
+            values = [{"error": error, "latency_ms@cpu": latency} for error, latency in batch]
+            store.record(study, 1, [lab.outcome(r, v) for r, v in zip(records, values, strict=True)])
+        told = [point for batch in batches for point in batch]
+        volumes = dict(store.hypervolume_history(study))
+        volume = 0.0
+        for sequence in range(1, len(told) + 1):
+            front = store.front(study=study, at_sequence=sequence)
+            then = told[:sequence]
+            best = sorted(p for p in then if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in then))
+            assert sorted(tuple(v.value for v in p.values.values()) for p in front.points) == best
+            volume = volumes.get(sequence, volume)
+            assert front.hypervolume == volume
+
+    check()
+
+
+def test_two_stores_see_each_others_fronts(url: str, store: Store, lab: Any) -> None:
+    one, two = lab.study("one"), lab.study("two")
+    with Store(url) as other:
+        lab.tell(one, "b", {"error": 0.5, "latency_ms@cpu": 2.0}, sessions=(lab.session("b", 2.0),))
+        records = lab.propose(two, "a", "c")
+        told = {"error": 0.4, "latency_ms@cpu": 1.0}, {"error": 0.6, "latency_ms@cpu": 3.0}
+        outcomes = [
+            lab.outcome(r, v, sessions=(lab.session(r.architecture_key, v["latency_ms@cpu"]),))
+            for r, v in zip(records, told, strict=True)
+        ]
+        other.record(two, 1, outcomes)
+        lab.tell(one, "d", {"error": 0.45, "latency_ms@cpu": 1.5}, sessions=(lab.session("d", 1.5),))
+        assert lab.keys(space="toy") == ["a"]
+        assert lab.keys(study=one) == ["d"]
+
+
+def test_a_late_measurement_re_ranks_every_study(store: Store, lab: Any) -> None:
+    one, two = lab.study("one"), lab.study("two")
+    for study in (one, two):
+        for key, error, latency in (("a", 0.1, 3.0), ("b", 0.2, 2.0), ("c", 0.3, 4.0)):
+            lab.tell(study, key, {"error": error, "latency_ms@cpu": latency})
+    assert lab.keys(study=one) == ["b", "a"]
+    assert lab.keys(space="toy") == []  # measured values that nobody stored are nobody's fact
+    store.add_device_sessions([lab.session("a", 1.0), lab.session("c", 0.5)])
+    assert lab.keys(study=one) == lab.keys(study=two) == lab.keys(space="toy") == ["c", "a"]
+    point = store.front(study=one).points[0]
+    assert point.values["latency_ms@cpu"] == Value(0.5, "measured")
+    store.add_device_sessions([lab.session("c", math.inf), lab.session("c", 9.0)])
+    assert lab.keys(study=one) == ["a"]
+
+
+def test_guesses_failures_and_infeasible_points_never_enter(store: Store, lab: Any) -> None:
+    study = lab.study(constraints=(Constraint("params_m", "<=", 2.0),))
+    good = {"error": 0.5, "latency_ms@cpu": 5.0, "params_m": Value(1.0, "analytic")}
+    better = {**good, "error": 0.1}
+    lab.tell(study, "good", good)
+    lab.tell(study, "predicted", {**good, "error": Value(0.1, "predicted")})
+    lab.tell(study, "proxy", {**good, "latency_ms@cpu": Value(0.1, "proxy")})
+    lab.tell(study, "big", {**better, "params_m": Value(3.0, "analytic")})
+    lab.tell(study, "unknown", {"error": 0.1, "latency_ms@cpu": 1.0})
+    lab.tell(study, "nan", {**better, "latency_ms@cpu": math.nan})
+    lab.tell(study, "inf", {**better, "latency_ms@cpu": -math.inf})
+    for status in ("stopped", "failed", "invalid", "timeout", "cancelled", "poisoned"):
+        lab.tell(study, status, better, status=status)
+    assert lab.keys(study=study) == ["good"]
+
+
+def test_maximised_objectives_and_ties(store: Store, lab: Any) -> None:
+    study = lab.study(objectives=(ERROR, SPEED))
+    for key, error, speed in (("a", 0.1, 10.0), ("b", 0.2, 20.0), ("c", 0.2, 20.0), ("d", 0.3, 15.0)):
+        lab.tell(study, key, {"error": error, "throughput_per_s@cpu": speed})
+    front = store.front(study=study)
+    assert [p.key for p in front.points] == ["b", "c", "a"]
+    assert front.reference == pytest.approx((0.32, 9.0))
+    assert front.hypervolume == pytest.approx((0.32 - 0.1) * 1.0 + (0.32 - 0.2) * 10.0)
+    assert front.best("error", throughput_per_s=15).key == "b"
+
+
+def test_one_device_or_none_or_all(store: Store, lab: Any) -> None:
+    study = lab.study(objectives=(ERROR, CPU, PI))
+    for key, *numbers in (("a", 0.5, 1.0, 9.0), ("b", 0.5, 9.0, 1.0), ("c", 0.6, 5.0, 5.0)):
+        lab.tell(study, key, dict(zip(("error", "latency_ms@cpu", "latency_ms@pi"), numbers, strict=True)))
+    with pytest.raises(UsageError, match=r"devices cpu, pi.*--device cpu"):
+        store.front(study=study)
+    front = store.front(study=study, device="pi")
+    assert (front.stored, front.device, [o.name for o in front.objectives]) == (True, "pi", ["error", "latency_ms@pi"])
+    assert [p.key for p in front.points] == ["b"]
+    assert front.points[0].metrics == {"error": 0.5, "latency_ms": 1.0}
+    assert lab.keys(study=study, device="cpu-1") == ["a"]
+    everything = store.front(study=study, device="*")
+    assert everything.stored
+    assert [p.key for p in everything.points] == ["a", "c", "b"]
+    assert everything.points[0].metrics["latency_ms@pi"] == 9.0
+    assert len(store.hypervolume_history(study)) == 3
+    assert len(store.hypervolume_history(study, "pi")) == 2
+    none = lab.study("none", objectives=(ERROR,))
+    assert store.front(study=none).device is None
+    with pytest.raises(UsageError, match="leave --device out"):
+        store.front(study=none, device="cpu")
+
+
+def test_a_device_measured_later_ranks_the_same_keys(store: Store, lab: Any) -> None:
+    study = lab.study()
+    for key, error in (("a", 0.1), ("b", 0.2)):
+        lab.tell(study, key, {"error": error, "latency_ms@cpu": 1.0}, sessions=(lab.session(key, 1.0),))
+    with pytest.raises(UnknownNameError, match="unknown device 'phone'"):
+        store.front(study=study, device="phone")
+    store.put_devices([DeviceRecord("phone-7", "phone", "remote")])
+    assert lab.keys(study=study, device="phone") == []
+    store.add_device_sessions([lab.session("a", 5.0, device="phone-7"), lab.session("b", 3.0, device="phone-7")])
+    for question in ({"study": study}, {"space": "toy/small"}):
+        front = store.front(**question, device="phone")
+        assert [p.key for p in front.points] == ["b", "a"]
+        assert not front.stored
+        assert front.objectives[1].name == "latency_ms@phone"
+        assert front.hypervolume is not None
+        assert front.hypervolume > 0
+    store.put_devices([DeviceRecord("phone-8", "phone", "remote")])
+    with pytest.raises(UsageError, match="phone-7, phone-8"):
+        store.front(study=study, device="phone")
+    assert lab.keys(study=study, device="phone-7") == ["b", "a"]
+
+
+def test_other_objectives_and_bounds(store: Store, lab: Any) -> None:
+    study = lab.study()
+    for key, error, latency, params in (("a", 0.1, 9.0, 5.0), ("b", 0.2, 2.0, 9.0), ("c", 0.3, 3.0, 1.0)):
+        told = {"error": error, "latency_ms@cpu": latency, "params_m": Value(params, "analytic")}
+        lab.tell(study, key, told, sessions=(lab.session(key, latency),))
+    assert lab.keys(study=study) == ["b", "a"]
+    front = store.front(study=study, objectives=["error", "params_m"])
+    assert ([p.key for p in front.points], front.stored) == (["c", "a"], False)
+    assert front.reference == pytest.approx((0.32, 9.8))
+    fast = store.front(study=study, where=[Constraint.parse("latency_ms<=5")])
+    assert ([p.key for p in fast.points], fast.stored) == (["b"], True)
+    slow = store.front(study=study, where=[Constraint.parse("latency_ms>=2.5")])
+    assert ([p.key for p in slow.points], slow.stored) == (["c", "a"], False)
+    small = store.front("toy", where=[Constraint.parse("params_m<=4")])
+    assert ([p.key for p in small.points], small.stored) == (["c"], False)
+    only = store.front("toy", objectives=[ERROR])
+    assert ([p.key for p in only.points], only.stored) == (["a"], False)
+    lab.study("later", objectives=(ERROR,))
+    asked = store.front("toy", objectives=[ERROR])
+    assert ([p.key for p in asked.points], asked.stored) == (["a"], True)
+
+
+def test_history(store: Store, lab: Any) -> None:
+    study = lab.study(reference=(1.0, 10.0))
+    for key, error, latency in (("a", 0.5, 5.0), ("b", 0.9, 9.0), ("c", 0.25, 2.0), ("d", 0.75, 1.0)):
+        lab.tell(study, key, {"error": error, "latency_ms@cpu": latency})
+    assert [lab.keys(study=study, at_sequence=s) for s in range(5)] == [[], ["a"], ["a"], ["c"], ["d", "c"]]
+    assert store.hypervolume_history(study) == [(1, 2.5), (3, 6.0), (4, 6.25)]
+    assert store.front(study=study).hypervolume == 6.25
+    assert lab.keys(study=study, objectives=["error"], at_sequence=2) == ["a"]
+    store.add_device_sessions([lab.session("c", 0.5)])
+    assert lab.keys(study=study) == ["c"]
+    assert store.hypervolume_history(study)[-1] == (4, 0.75 * 9.5)
+
+
+def test_entering_and_leaving_within_one_batch_is_remembered(store: Store, lab: Any) -> None:
+    study = lab.study()
+    records = lab.propose(study, "a", "b")
+    told = [{"error": 0.5, "latency_ms@cpu": 5.0}, {"error": 0.4, "latency_ms@cpu": 4.0}]
+    store.record(study, 1, [lab.outcome(r, v) for r, v in zip(records, told, strict=True)])
+    assert [lab.keys(study=study, at_sequence=s) for s in (1, 2)] == [["a"], ["b"]]
+
+
+def test_what_is_not_said_comes_from_the_newest_fitting_study(store: Store, lab: Any) -> None:
+    with pytest.raises(NoFrontError, match="no study of space 'toy'") as caught:
+        store.front("toy")
+    assert caught.value.code == "no_front"
+    with pytest.raises(UnknownNameError):
+        store.front(study="nobody")
+    lab.study("first", objectives=(ERROR,), protocol="long")
+    lab.study("second", objectives=(ERROR,))
+    lab.study("large", objectives=(ERROR,), space="toy/large", identity="toy-large")
+    lab.study("tricky", objectives=(ERROR,), space="toy_x/small", identity="toy-x")
+    lab.study("mine", objectives=(ERROR,), private=True)
+    assert store.front("toy/small").protocol == "p1"
+    assert store.front("toy").space == "toy/large"
+    assert store.front("toy", protocol="long").protocol == "long"
+    assert store.front("toy/small").others
+    assert store.front("toy/small", objectives=["error"], task="digits").task_identity == "digits-1"
+    with pytest.raises(NoFrontError, match="task 'flowers'"):
+        store.front("toy", task="flowers")
+    assert store.front().study in ("", "mine")
+
+
+def test_a_private_study_answers_for_itself(store: Store, lab: Any) -> None:
+    study = lab.study("mine", objectives=(Objective("loss", "min"),), private=True, space="fn", identity="fn-1")
+    lab.tell(study, "a", {"loss": 1.0})
+    front = store.front("fn")
+    assert (front.study, front.stored, [p.key for p in front.points]) == ("mine", True, ["a"])
+
+
+def test_points_tell_what_else_was_seen(store: Store, lab: Any) -> None:
+    study = lab.study()
+    quality = {"error": Value(0.5, "sliced"), "test_error": Value(0.6, "sliced"), "nll": Value(1.0, "sliced")}
+    record = lab.tell(study, "a.1", {"error": Value(0.5, "sliced"), "latency_ms@cpu": 1.0}, quality=quality)
+    (point,) = store.front(study=study).points
+    assert point.metrics == {"error": 0.5, "latency_ms": 1.0, "test_error": 0.6, "nll": 1.0}
+    assert (point.kind, point.origin, point.study) == ("sliced", "random", study)
+    assert (point.proposal, point.architecture_key, point.config) == (record.proposal.id, "a", {"x": "a.1", "w": 0.5})
+
+
+def test_document(store: Store, lab: Any) -> None:
+    study = lab.study(reference=(1.0, 10.0))
+    lab.tell(study, "a", {"error": 0.5, "latency_ms@cpu": 1.0})
+    assert json.loads(json.dumps(store.front(study=study).document(), allow_nan=False)) == {
+        "space": "toy/small",
+        "task": "digits",
+        "study": "one",
+        "device": "cpu",
+        "protocol": "p1",
+        "stored": True,
+        "objectives": [
+            {"metric": "error", "direction": "min", "unit": "", "device": None},
+            {"metric": "latency_ms", "direction": "min", "unit": "ms", "device": "cpu"},
+        ],
+        "reference": [1.0, 10.0],
+        "hypervolume": 4.5,
+        "points": [
+            {
+                "key": "a",
+                "config": {"x": "a", "w": 0.5},
+                "metrics": {"error": 0.5, "latency_ms": 1.0},
+                "study": "one",
+                "origin": "random",
+                "kind": "trained",
+            }
+        ],
+    }
+
+
+def test_several_seeds_are_one_point(store: Store, lab: Any) -> None:
+    lab.tell(lab.study("one", objectives=(ERROR,)), "a", {"error": 0.2})
+    lab.tell(lab.study("two", objectives=(ERROR,), train_seed=1), "a", {"error": 0.4})
+    lab.tell(lab.study("three", objectives=(ERROR,)), "b", {"error": 0.25})
+    assert lab.keys(space="toy") == ["b"]
+    lab.tell(lab.study("four", objectives=(ERROR,), train_seed=1), "a", {"error": 0.1})
+    (point,) = store.front("toy").points
+    value = point.values["error"]
+    assert (point.key, value.n) == ("a", 2)
+    assert (value.value, value.std) == pytest.approx((0.15, 0.0707), abs=1e-4)
+
+
+def test_best(store: Store, lab: Any) -> None:
+    study = lab.study()
+    for key, error, latency in (("a", 0.1, 9.0), ("b", 0.2, 2.0), ("c", 0.3, 1.0)):
+        lab.tell(study, key, {"error": error, "latency_ms@cpu": latency})
+    front = store.front(study=study)
+    assert front.best("error").key == "a"
+    assert front.best("error", latency_ms=2.0).key == "b"
+    assert front.best("latency_ms", [Constraint.parse("error<=0.25")]).key == "b"
+    with pytest.raises(UsageError, match=r"no point .* metric 'acuracy'.*known: error, latency_ms"):
+        front.best("acuracy")
+    with pytest.raises(UsageError, match=r"none of the 3 points .* latency_ms<=0.5"):
+        front.best("error", latency_ms=0.5)
+
+
+def test_the_incremental_path_does_not_read_the_archive(store: Store, lab: Any) -> None:
+    """The number of statements per record does not depend on how many outcomes it has, or were there before."""
+    from sqlalchemy import event
+
+    study = lab.study()
+    seen: list[str] = []
+    event.listen(store._writer, "before_cursor_execute", lambda c, k, statement, *rest: seen.append(statement))
+
+    def statements(start: int, size: int) -> int:
+        records = lab.propose(study, *(str(start + i) for i in range(size)))
+        told = [{"error": float(r.proposal.number), "latency_ms@cpu": -float(r.proposal.number)} for r in records]
+        outcomes = [
+            lab.outcome(r, v, sessions=(lab.session(r.architecture_key, v["latency_ms@cpu"]),))
+            for r, v in zip(records, told, strict=True)
+        ]
+        seen.clear()
+        store.record(study, 1, outcomes)
+        return len(seen)
+
+    statements(0, 30)  # the reference point is frozen here
+    assert statements(30, 1) == statements(31, 50) == statements(90, 1) <= 25
