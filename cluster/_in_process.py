@@ -12,7 +12,18 @@ __all__ = ["run_in_process"]
 
 
 def run_in_process(loop: StudyLoop) -> None:
-    """Drive a loop of capacity 1 until it is done."""
+    """Drive a loop of capacity 1 until it is done, on one of torch's threads: results depend on their number."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _run(loop)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(loop: StudyLoop) -> None:
     while (step := loop.next()) != "done":
         if isinstance(step, str):
             raise ArchfrontError("the study loop waits although nothing runs in this process")

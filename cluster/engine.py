@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from archfront.cluster._loop import StudyLoop
@@ -82,6 +82,8 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
         quiet.setLevel(logging.CRITICAL)
     adapter = _adapter(loop)
     record = loop.record
+    folder = f"{loop.plan.files.url}/ray/{record.name}"
+    _remove(folder)  # of a sitting that was killed
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(_trainable, job=_Job(uuid.uuid4().hex, loop.plan.evaluator, _metric(loop))), {"cpu": 1}
@@ -95,7 +97,7 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
         ),
         run_config=tune.RunConfig(
             name=f"{record.name}-{loop.epoch}-{uuid.uuid4().hex[:6]}",
-            storage_path=str(Path(tempfile.mkdtemp(prefix="archfront-tune-"))),
+            storage_path=folder,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=record.options["max_failures"]),
         ),
@@ -104,9 +106,18 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
         tuner.fit()
     finally:
         quiet.setLevel(level)
+        _remove(folder)
     if adapter.error is not None:
         raise adapter.error
     loop.finish()
+
+
+def _remove(url: str) -> None:
+    import fsspec
+
+    system, path = fsspec.core.url_to_fs(url)
+    if system.exists(path):
+        system.rm(path, recursive=True)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,8 @@ def _metric(loop: StudyLoop) -> str:
 
 
 def _trainable(config: dict[str, Any], job: _Job) -> None:
-    """One trial in a worker: reports after each epoch, then once more with the whole result."""
+    """One trial in a worker: reports after each epoch, then once more with the whole result. What is ours travels as
+    JSON text: Tune flattens mappings."""
     import torch
     from ray import tune
 
@@ -133,10 +145,10 @@ def _trainable(config: dict[str, Any], job: _Job) -> None:
 
     def report(epoch: int, metrics: Mapping[str, float]) -> None:
         last.update({job.metric: metrics.get(job.metric, float("nan")), "epoch": epoch})
-        tune.report({**last, "metrics": dict(metrics)})
+        tune.report({**last, "metrics": json.dumps(dict(metrics))})
 
-    result = run_trial(job.evaluator, config["proposal"], config["config"], report)
-    tune.report({**last, "epoch": last["epoch"] + 1, "final": asdict(result)})
+    result = run_trial(job.evaluator, config["proposal"], json.loads(config["config"]), report)
+    tune.report({**last, "epoch": last["epoch"] + 1, "final": json.dumps(asdict(result))})
 
 
 def _scheduler(loop: StudyLoop) -> Any:
@@ -159,35 +171,43 @@ def _adapter(loop: StudyLoop) -> Any:
     from ray.tune.search import Searcher
 
     class StudySearcher(Searcher):  # type: ignore[misc, unused-ignore]
-        """Whatever the loop raises is kept: Tune would re-run good trials."""
+        """Whatever the loop raises is kept: Tune would re-run good trials. Its pickle is empty: nothing is restored."""
 
         error: BaseException | None = None
 
-        def __init__(self) -> None:
+        def __init__(self, loop: StudyLoop) -> None:
             super().__init__(metric=_metric(loop), mode="min")
+            self.loop = loop
             self._proposals: dict[str, str] = {}
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
 
         def suggest(self, trial_id: str) -> Any:
             if self.error is not None:
                 return Searcher.FINISHED
             try:
-                step = loop.next()
+                step = self.loop.next()
             except Exception as error:
                 self.error = error
                 return Searcher.FINISHED
             if isinstance(step, str):
                 return None if step == "wait" else Searcher.FINISHED
             self._proposals[trial_id] = step.id
-            return {"proposal": step.id, "config": step.config}
+            return {"proposal": step.id, "config": json.dumps(step.config)}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if self.error is None and "metrics" in result and "final" not in result:
-                self._guarded(lambda: loop.reported(self._proposals[trial_id], result["epoch"], result["metrics"]))
+                self._guarded(
+                    lambda: self.loop.reported(
+                        self._proposals[trial_id], result["epoch"], json.loads(result["metrics"])
+                    )
+                )
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             proposal = self._proposals.pop(trial_id, None)
             if self.error is None and proposal is not None:
-                self._guarded(lambda: loop.completed(_result(proposal, result, error, loop)))
+                self._guarded(lambda: self.loop.completed(_result(proposal, result, error, self.loop)))
 
         def _guarded(self, call: Any) -> None:
             try:
@@ -201,7 +221,7 @@ def _adapter(loop: StudyLoop) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """Nothing is ever restored from Tune's files."""
 
-    return StudySearcher()
+    return StudySearcher(loop)
 
 
 def _result(proposal: str, result: dict[str, Any] | None, error: bool, loop: StudyLoop) -> TrialResult:
@@ -210,8 +230,8 @@ def _result(proposal: str, result: dict[str, Any] | None, error: bool, loop: Stu
         deaths = loop.record.options["max_failures"] + 1
         return TrialResult(proposal, "failed", error=f"the worker process died ({deaths} times)")
     if (final := result.get("final")) is not None:
-        return TrialResult(**final)
+        return TrialResult(**json.loads(final))
     if "metrics" not in result:
         raise ArchfrontError(f"trial of proposal {proposal} ended without a result")
     seconds = float(result.get("time_total_s", 0.0))
-    return TrialResult(proposal, "stopped", result["metrics"], epochs=result["epoch"], seconds=seconds)
+    return TrialResult(proposal, "stopped", json.loads(result["metrics"]), epochs=result["epoch"], seconds=seconds)

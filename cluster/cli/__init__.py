@@ -42,8 +42,6 @@ def main() -> None:
 
 
 def _run() -> int:
-    import click
-
     from archfront.spaces._errors import ArchfrontError
 
     try:
@@ -52,12 +50,11 @@ def _run() -> int:
     except ArchfrontError as error:
         fail(error.code, error.message, error.hint)
         return error.exit_code
-    except click.exceptions.NoArgsIsHelpError as shown:
-        shown.show()
-        return 2
-    except click.ClickException as error:
-        fail("usage", error.format_message(), "see archfront --help")
-        return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", "interrupted", "what was told is stored: continue with `archfront resume STUDY`")
         return 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own usage errors have no public base class
+            raise
+        fail("usage", error.format_message() or "a command is needed", "see archfront --help")
+        return 2

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["console", "document", "fail", "number", "split_list", "table", "wants_json"]
 
 
+PIPED_WIDTH = 160
+"""Columns where no terminal says how many it has."""
+
+
 def console(*, error: bool = False) -> Console:
     """Standard output, or standard error for progress and notes."""
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False, soft_wrap=not sys.stdout.isatty() and not error)
+    piped = not (sys.stderr if error else sys.stdout).isatty()
+    return Console(stderr=error, highlight=False, width=PIPED_WIDTH if piped else None)
 
 
 def document(data: Any) -> None:
@@ -65,7 +70,7 @@ def table(
 
     made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(_escaped(column), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(_escaped(cell if isinstance(cell, str) else number(cell)) for cell in row))
     console().print(made)

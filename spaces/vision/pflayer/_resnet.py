@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from archfront.spaces._search_space import Configuration
 from archfront.spaces.vision._choice import Chosen
@@ -79,7 +81,7 @@ class Block(nn.Module):
         if stride != 1 or inputs != self.outputs:
             self.shortcut = ConvNorm(inputs, self.outputs, 1, stride, act=False)
         self.drop_path = DropPath(drop_path)
-        self.act = nn.Identity() if kind == "inverted" else nn.ReLU()
+        self.act = nn.Identity() if kind == "inverted" else nn.ReLU(inplace=True)
         self.reduces, self.projects = reduces, stride != 1 or inputs != self.outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,12 +101,12 @@ class ResNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
+        x = self.stem(x).contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU, pools above all
         for stage in self.stages:
             assert isinstance(stage, nn.ModuleList)
             for block in stage:
                 x = block(x)
-        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        logits: Tensor = self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
 
 

@@ -19,3 +19,11 @@ class TestPfLayer(ModelSpaceContract):
     @pytest.fixture
     def space(self) -> ModelSpace:
         return spaces.load("pflayer")
+
+
+class TestHourglassMlp(ModelSpaceContract):
+    samples = 6
+
+    @pytest.fixture(params=["gencls", "sr2", "denoise"])
+    def space(self, request: pytest.FixtureRequest) -> ModelSpace:
+        return spaces.load("hourglass_mlp", task=request.param)
