@@ -20,6 +20,7 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.trainers._slice import bank_hash, load_bank, sliced_space
+from archfront.trainers._types import Budget
 from archfront.trainers._union import Setting, applied, default_trainer, searched_space
 
 __all__ = ["MOST_OBJECTIVES", "Request", "protocol_of", "record_of"]
@@ -80,7 +81,7 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     trainer_name, searched = _searched(request, model_space)
     devices, objectives = _objectives(request, stored, model_space)
     task = model_space.task()
-    epochs = request.epochs or DEFAULT_EPOCHS
+    epochs = Budget(DEFAULT_EPOCHS if request.epochs is None else request.epochs, request.data_fraction).epochs
     protocol = protocol_of(request, model_space, trainer_name, epochs)
     options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
     return StudyRecord(
@@ -123,7 +124,7 @@ def _own_record(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     objectives = tuple(o if isinstance(o, Objective) else Objective.parse(o) for o in request.objectives)
     _check_number(objectives)
     names = {o.device for o in objectives if o.device} | set(request.devices)
-    epochs = request.epochs or 1
+    epochs = Budget(1 if request.epochs is None else request.epochs).epochs
     return StudyRecord(
         request.name,
         request.space if isinstance(request.space, str) else "own",

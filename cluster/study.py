@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from archfront.cluster._device import Device
@@ -16,7 +17,7 @@ from archfront.cluster._trial import TrialResult
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.front import Front
 from archfront.cluster.store import Store, StudyRecord
-from archfront.search._types import Constraint, Objective
+from archfront.search._types import Constraint, Objective, SearchBudget
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration, SearchSpace
@@ -103,8 +104,8 @@ class Study:
         cannot be met; KeyboardInterrupt leaves a study that can be resumed.
         """
         started = time.monotonic()
-        self._begin(trials, minutes, evaluate)
         self._check_engine(workers, address)
+        self._begin(trials, minutes, evaluate)
         if self.record.status == "done":
             return self.summary()
         before = self.record
@@ -155,9 +156,7 @@ class Study:
         if evaluate is not None and not isinstance(evaluate, str):
             self._function = evaluate
         if self._record is not None:
-            total = self._record.budget.trials
-            if trials is not None and trials != total:
-                raise UsageError(f"study {self.name!r} has {total} trials in all, not {trials}", "start a new study")
+            self._extend(self._record, trials, minutes)
             return
         given = {**self._given, "trials": trials, "minutes": minutes}
         if evaluate is not None:
@@ -167,10 +166,23 @@ class Study:
         record = record_of(Request(**given), self._stored_devices())
         self._record = self.store.create_study(record)
 
+    def _extend(self, record: StudyRecord, trials: int | None, minutes: float | None) -> None:
+        """A larger total reopens a finished study. Raises UsageError for a smaller one."""
+        old = record.budget
+        seconds = old.seconds if minutes is None else 60 * minutes
+        new = SearchBudget(old.trials if trials is None else trials, seconds)
+        if new == old:
+            return
+        if trials is not None and old.trials is not None and trials < old.trials:
+            raise UsageError(f"study {self.name!r} has {old.trials} trials in all, not {trials}", "start a new study")
+        self.store.set_budget(self.name, new)
+        self._record = replace(record, budget=new, status="interrupted")
+
     def _check_engine(self, workers: int, address: str | None) -> None:
         if workers < 0:
             raise UsageError(f"workers={workers} must be 0 (in this process) or more")
-        scheduler = self.record.options["scheduler"]
+        options = self._given if self._record is None else self._record.options
+        scheduler = options.get("scheduler", "none")
         if scheduler != "none" and not workers and not address:
             raise UsageError(f"--scheduler {scheduler} compares trials that run side by side", "give --workers 2")
 
@@ -202,9 +214,12 @@ class Study:
             return lambda: False
         return lambda: before + time.monotonic() - begun >= limit
 
-    def tell(self, config: Configuration, metrics: Mapping[str, float], *, trials: int = 1_000_000) -> None:
-        """Store a result found elsewhere; it counts as a trial of this study. Raises ConfigurationError, UsageError."""
-        self._begin(None if self._record else trials, None, None if self._record or self._function else _foreign)
+    def tell(self, config: Configuration, metrics: Mapping[str, float]) -> None:
+        """Store a result found elsewhere; it counts as a trial of this study. Raises ConfigurationError, UsageError.
+
+        A study that begins so has a total of one trial until `run(trials=...)` says more.
+        """
+        self._begin(self._told_total(), None, None if self._record or self._function else _foreign)
         epoch = self.store.begin_sitting(self.name)
         loop = StudyLoop(self.store, self._plan(), epoch, capacity=1)
         try:
@@ -221,6 +236,13 @@ class Study:
                 startup_seconds=self.record.startup_seconds,
                 epoch=epoch,
             )
+
+    def _told_total(self) -> int | None:
+        """The total with room for one more result."""
+        if self._record is None:
+            return 1
+        total, proposed = self._record.budget.trials, self.store.counts(self.name).proposed
+        return total if total is None or proposed < total else proposed + 1
 
     def front(
         self,

@@ -82,7 +82,7 @@ def _proportional(counts: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     """`number` shared out in proportion to `counts` by largest remainders; nobody gets less than 1 or everything."""
     exact = counts * (number / max(1, int(counts.sum())))
     shares = np.maximum(np.floor(exact).astype(np.int64), 1)
-    by_remainder = np.argsort(np.floor(exact) - exact, kind="stable")
+    by_remainder = np.argsort(shares - exact, kind="stable")
     for kind in by_remainder[: max(0, number - int(shares.sum()))]:
         shares[kind] += 1
     return np.asarray(np.minimum(shares, counts - 1))

@@ -126,6 +126,8 @@ def search(
 
 def resume(
     study: Annotated[str, typer.Argument(help="The study's name.")],
+    trials: Annotated[int | None, typer.Option(help="A larger total: go on with a finished study.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="A larger total of time.")] = None,
     workers: Annotated[int | None, typer.Option(help="Parallel trials; 0: in this process, without Ray.")] = None,
     store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
     files: Annotated[str | None, typer.Option(help="Folder or URL for weights.")] = None,
@@ -139,9 +141,10 @@ def resume(
 
     with Store(store, files=files) as opened:
         found = Study.open(study, store=opened)
-        if found.record.status == "done" and not as_json:
-            console().print(f"study [bold]{study}[/] is finished: there is nothing left to do.")
-        _run_and_show(found, {"workers": _workers(workers), "address": address, "verbose": verbose}, as_json)
+        if found.record.status == "done" and trials is None and minutes is None and not as_json:
+            console().print(f"study [bold]{study}[/] is finished; go on with `--trials N`, a larger total.")
+        how = {"trials": trials, "minutes": minutes, "workers": _workers(workers), "address": address}
+        _run_and_show(found, {**how, "verbose": verbose}, as_json)
 
 
 def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:

@@ -152,6 +152,15 @@ class StudyMethods(Opened):
 
         self._write(end)
 
+    def set_budget(self, name: str, budget: SearchBudget) -> None:
+        """Give a study another total; what was proposed stays. Resolved parameters are not computed anew."""
+
+        def change(connection: Connection) -> None:
+            study = locked_study(connection, name)
+            _set(connection, study["id"], budget_trials=budget.trials, budget_seconds=budget.seconds)
+
+        self._write(change)
+
     def set_reference(self, name: str, reference: Sequence[float | None]) -> None:
         """Freeze the reference point: raw values, one per objective of the study, None where still unknown."""
 

@@ -57,12 +57,12 @@ def read_npz(path: Path, second: str) -> dict[str, Rows]:
 def _arrays_of(path: Path) -> dict[str, Array]:
     """Every array of at least one axis; pickled objects are refused, other than in arrays nobody asks for."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
+        with path.open("rb") as stream:  # np.load leaves its own open where the archive is damaged
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise DataError(f"{path.name} holds one array without a name", "save it with np.savez(x=..., y=...)")
             wanted = [name for name in file.files if name.partition("_")[0] in ("x", "y", "target")]
-            arrays = {name: _read(path, name, file) for name in wanted}
-            return {**{name: np.empty(0) for name in file.files}, **arrays}
+            return {name: _read(path, name, file) if name in wanted else np.empty(0) for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise

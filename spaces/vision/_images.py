@@ -66,7 +66,7 @@ def load_rows(parts: Mapping[str, Rows], what: str, seed: int, size: int | None 
     images = {part: checked_images(rows.x, f"{what}: {_array_name('x', part)}") for part, rows in parts.items()}
     one_shape([x.shape[1:] for x in images.values()], what)
     labels, _ = checked_labels(parts, what)
-    rows_of = completed({part: len(x) for part, x in images.items()}, labels, seed)
+    rows_of = completed({part: len(x) for part, x in images.items()}, {p: r.y for p, r in parts.items()}, seed)
     return {
         name: Split((resized(torch.from_numpy(images[part][rows]), size),), torch.from_numpy(labels[part][rows]))
         for name, (part, rows) in rows_of.items()

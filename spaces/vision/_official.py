@@ -54,8 +54,8 @@ def read_idx(path: Path, *, axes: int) -> NDArray[np.uint8]:
     header = 4 + 4 * axes
     if len(content) < header or content[:4] != magic:
         raise DataError(
-            f"{path.name} starts with {content[:4].hex(' ')}",
-            f"an idx file of bytes with {axes} axes: {magic.hex(' ')}",
+            f"{path.name} starts with bytes {content[:4].hex(' ')}",
+            f"an idx file of uint8 with {axes} axes starts with {magic.hex(' ')}",
         )
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", axes, offset=4))
     expected = header + int(np.prod(shape, dtype=np.int64))

@@ -1,0 +1,24 @@
+"""One torch thread everywhere, an own home for the data folder's default, one Ray cluster for the tests that ask."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # read when ray is first imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A local Ray of two slots for the whole test run; the number of slots."""
+    from archfront.cluster.engine import RayOptions, ray_cluster
+
+    with ray_cluster(RayOptions(workers=2)) as slots:
+        yield slots
