@@ -83,7 +83,7 @@ class StudyLoop:
         self._volume = Volume(self.record.objectives, self.record.reference)
         self._ended: str = ""
         options = self.record.options
-        self._lookahead = (options["lookahead"] if capacity > 1 else 1) if options["reproducible"] else None
+        self._lookahead: int | None = options["lookahead"] if options["reproducible"] else None
         self._restore()
 
     def _restore(self) -> None:
@@ -118,7 +118,9 @@ class StudyLoop:
                 return "done"
             if len(self._running) >= self.capacity:
                 return "wait"
-            if not self._queue and not self._ask():
+            if not self._queue:
+                self._ask_more()
+            if not self._queue:
                 if self._running:
                     return "wait"
                 if self._unmeasured:
@@ -133,11 +135,20 @@ class StudyLoop:
             self.store.mark_running([proposal.id])
             return proposal
 
+    def _ask_more(self) -> None:
+        """Fill the queue: with one proposal, or as far as a reproducible study looks ahead.
+
+        There proposal i is asked when exactly the evaluations before i - K are told, so after every single tell.
+        """
+        if self._lookahead is None:
+            self._ask()
+            return
+        while self.strategy.asked - self._next_number < self._lookahead and self._ask():
+            pass
+
     def _ask(self) -> bool:
-        """Fill the queue; False when the strategy has nothing now."""
+        """Ask for one proposal; False when the strategy has nothing now."""
         if self._ended:
-            return False
-        if self._lookahead is not None and self.strategy.asked - self._next_number >= self._lookahead:
             return False
         asked = self.strategy.ask(1)
         if asked.proposals:
@@ -146,7 +157,7 @@ class StudyLoop:
             return True
         if asked.reason in ("budget", "exhausted"):
             self._ended = asked.reason
-        elif not self._running and not self._unmeasured:
+        elif not (self._running or self._unmeasured or self._queue):
             raise ArchfrontError(
                 f"strategy {self.record.strategy!r} waits although nothing is running", "its propose() must return some"
             )
@@ -280,6 +291,7 @@ class StudyLoop:
         self._ready.update({self._numbers[o.proposal]: o for o in outcomes})
         while self._next_number in self._ready:
             self._tell([self._ready.pop(self._next_number)])
+            self._ask_more()
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         """Commit, then tell the strategy: what it knows is always in the store."""
@@ -289,7 +301,7 @@ class StudyLoop:
         self.strategy.tell([outcome.evaluation for outcome in outcomes])
         for outcome in outcomes:
             self._count(outcome.evaluation)
-            self._next_number = max(self._next_number, self._numbers[outcome.proposal] + 1)
+            self._next_number = self._numbers[outcome.proposal] + 1
             names = (f"{outcome.proposal}.checkpoint", f"{outcome.proposal}.weights")
             self.plan.files.remove(*names)
         if self._told % GC_EVERY < len(outcomes):

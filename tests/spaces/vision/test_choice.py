@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from archfront.spaces import Categorical, Equals, Integer, IndexBelow, Repeated, SearchSpace
+from archfront.spaces import Categorical, Equals, IndexBelow, Integer, Repeated, SearchSpace
 from archfront.spaces.vision._choice import Chosen, cover_one_at_a_time
 
 SPACE = SearchSpace(

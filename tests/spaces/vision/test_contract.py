@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from archfront import spaces
@@ -15,7 +18,7 @@ class TestMlp(ModelSpaceContract):
         return spaces.load("mlp")
 
 
-class TestPfLayer(ModelSpaceContract):
+class TestPfLayerSmall(ModelSpaceContract):
     @pytest.fixture
     def space(self) -> ModelSpace:
         return spaces.load("pflayer")
@@ -27,3 +30,15 @@ class TestHourglassMlp(ModelSpaceContract):
     @pytest.fixture(params=["gencls", "sr2", "denoise"])
     def space(self, request: pytest.FixtureRequest) -> ModelSpace:
         return spaces.load("hourglass_mlp", task=request.param)
+
+
+class TestPfLayerTransformers(ModelSpaceContract):
+    """On a dozen of a user's images: the variants at 224 pixels have no data of their own."""
+
+    samples = 2
+
+    @pytest.fixture(params=["vit_ti", "pit_ti"])
+    def space(self, request: pytest.FixtureRequest, tmp_path: Path) -> ModelSpace:
+        pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 16, 3), np.uint8)
+        np.savez(tmp_path / "mine.npz", x=pixels, y=np.arange(12) % 2)
+        return spaces.load(f"pflayer/{request.param}", data=tmp_path / "mine.npz")
