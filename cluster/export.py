@@ -109,16 +109,23 @@ def load(path: str | Path) -> nn.Module:
     path = Path(path)
     if not path.exists():
         raise DataError(f"no file {str(path)!r}")
-    if path.suffix == ".pt2":
-        module: nn.Module = torch.export.load(path).module()
-        return module
     try:
         saved = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise DataError(f"{str(path)!r} is not a file that archfront exported", str(error).splitlines()[0]) from error
+    except Exception:
+        return _program_file(path)
     if not isinstance(saved, dict) or saved.get("format") != TORCH_FORMAT:
         raise DataError(f"{str(path)!r} is not an archfront network")
     return _rebuilt(saved)
+
+
+def _program_file(path: Path) -> nn.Module:
+    """A torch-export file as a module."""
+    try:
+        with _quiet():
+            module: nn.Module = torch.export.load(path).module()
+    except Exception as error:
+        raise DataError(f"{str(path)!r} is not a file that archfront exported", str(error).splitlines()[0]) from error
+    return module
 
 
 def _rebuilt(saved: Mapping[str, Any]) -> nn.Module:
@@ -165,7 +172,9 @@ def _write_torch(net: nn.Module, space: ModelSpace, config: Configuration, path:
 def _write_torch_export(
     net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]
 ) -> None:
-    torch.export.save(_program(net, space, config), path, extra_files={"archfront.json": json.dumps(meta)})
+    program = _program(net, space, config)
+    with _quiet():
+        torch.export.save(program, path, extra_files={"archfront.json": json.dumps(meta)})
 
 
 def _write_onnx(net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]) -> None:

@@ -40,6 +40,9 @@ class Equals(Condition):
 
     value: Scalar
 
+    def __str__(self) -> str:
+        return f"{self.parent} = {self.value}"
+
     def holds(self, value: Any) -> bool:
         return bool(value == self.value)
 
@@ -60,6 +63,9 @@ class In(Condition):
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
 
+    def __str__(self) -> str:
+        return f"{self.parent} in {', '.join(map(str, self.values))}"
+
     def holds(self, value: Any) -> bool:
         return value in self.values
 
@@ -73,6 +79,9 @@ class AtLeast(Condition):
     """The parent (a number) is this large or larger."""
 
     value: float
+
+    def __str__(self) -> str:
+        return f"{self.parent} >= {self.value}"
 
     def holds(self, value: Any) -> bool:
         return bool(value >= self.value)
@@ -90,6 +99,9 @@ class IndexBelow(Condition):
     """Member `index` of a repeated group exists: index < parent. `Repeated` fills in the index."""
 
     index: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.parent} > {self.index}"
 
     def holds(self, value: Any) -> bool:
         if self.index is None:

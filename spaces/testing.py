@@ -192,7 +192,8 @@ def _floats(bank: Supernet) -> Iterator[Tensor]:
 def _inside(bank: Supernet, config: Configuration) -> dict[str, Tensor]:
     """Which entries of each bank parameter the sub-network reads: the gradient of the sum of its slices."""
     net = bank.subnet(config)
-    slices = [t for module in net.modules() for t in vars(module).values() if isinstance(t, Tensor) and t.requires_grad]
+    held = [t for module in net.modules() for t in (*vars(module).values(), *module._parameters.values())]
+    slices = [t for t in held if isinstance(t, Tensor) and t.requires_grad]
     names, parameters = zip(*bank.named_parameters(), strict=True)
     grads = torch.autograd.grad([t.sum() for t in slices], parameters, allow_unused=True)
     return {name: grad != 0 for name, grad in zip(names, grads, strict=True) if grad is not None}

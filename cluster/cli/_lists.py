@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ def spaces(
     shown = console()
     for key in ("name", "paper", "year", "tasks", "variants", "exports", "trainers"):
         shown.print(f"  [bold]{key}[/]: {_cell(facts[key])}")
-    columns = ["parameter", "kind", "values", "default", "active when", "flags"]
+    columns = ["parameter", "kind", "values", "default", "active when", "role", "flags"]
     table(columns, [_parameter_row(p) for p in own], title=f"{len(own)} parameters, {_size(own.size)} configurations")
 
 
@@ -160,7 +161,8 @@ def trainers(as_json: AsJson = False) -> None:
 
 
 def _first_line(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    """The first line of the file a class is the registered one of: what it is and which paper."""
+    return (inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or "").split("\n")[0]
 
 
 def _plain(value: Any) -> Any:

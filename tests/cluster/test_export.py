@@ -1,0 +1,94 @@
+"""Exported files agree with their module, and say what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import archfront
+from archfront.cluster.export import FORMATS, export, load, load_network
+from archfront.cluster.store import Store
+from archfront.cluster.study import Study
+from archfront.spaces._errors import DataError, ExportError, UnknownNameError
+from archfront.spaces._toy import ToyImages
+
+TOY = "archfront.spaces._toy:ToyImages"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("export")
+    with Store(f"sqlite:///{folder}/archfront.db") as opened:
+        options = {"space": TOY, "objectives": ["error", "params_m"], "epochs": 2}
+        Study("toy", store=opened, **options).run(trials=5)
+        Study("sliced", store=opened, supernet="train", **options).run(trials=3)
+        yield opened
+
+
+@pytest.mark.parametrize("study", ["toy", "sliced"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_is_compared_with_the_module(store: Store, tmp_path: Path, study: str, format: str) -> None:
+    key = store.front(study=study).points[0].key
+    done = export(store, key[:12], tmp_path / "net.pt2", format=format, study=study)
+    assert done.path.exists()
+    assert done.difference <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [("torch", "net.pt"), ("torch-export", "net.pt2"), ("torch-export", "net")]
+)
+def test_a_file_is_taken_home(store: Store, tmp_path: Path, format: str, name: str) -> None:
+    key = store.front(study="toy").points[0].key
+    export(store, key, tmp_path / name, format=format)
+    net = archfront.load(tmp_path / name)
+    x = torch.randn(7, 1, 4, 4)
+    with torch.no_grad():
+        assert torch.allclose(net(x), load_network(store, key)(x), atol=1e-6)
+
+
+def test_onnx_says_what_it_is(store: Store, tmp_path: Path) -> None:
+    import onnxruntime
+
+    key = store.front(study="toy").points[0].key
+    export(store, key, tmp_path / "net.onnx", format="onnx")
+    meta = onnxruntime.InferenceSession(str(tmp_path / "net.onnx")).get_modelmeta().custom_metadata_map
+    assert json.loads(meta["archfront.key"]) == key
+    assert json.loads(meta["archfront.study"]) == "toy"
+
+
+def test_without_weights_the_command_to_train_is_named(store: Store, tmp_path: Path) -> None:
+    on_front = {p.key for p in store.front(study="toy").points}
+    lost = next(r.proposal.key for r in store.proposals("toy") if r.proposal.key not in on_front)
+    with pytest.raises(ExportError, match=f"archfront train {lost[:12]}"):
+        export(store, lost, tmp_path / "net.pt")
+    assert not (tmp_path / "net.pt").exists()
+
+
+def test_bad_requests(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = store.front(study="toy").points[0].key
+    with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
+        export(store, key, tmp_path / "net", format="onx")
+    with pytest.raises(UnknownNameError, match="no key begins"):
+        export(store, "zz", tmp_path / "net")
+    monkeypatch.setattr(ToyImages, "exports", {"onnx": "its gate has no operator"})
+    with pytest.raises(ExportError, match="its gate has no operator"):
+        export(store, key, tmp_path / "net", format="onnx")
+    (tmp_path / "bad.pt").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="not a file that archfront exported"):
+        load(tmp_path / "bad.pt")
+    with pytest.raises(DataError, match="no file"):
+        load(tmp_path / "none.pt")
+
+
+def test_a_file_that_disagrees_is_removed(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = store.front(study="toy").points[0].key
+    monkeypatch.setattr(
+        "archfront.cluster.export._onnx_runner", lambda path: lambda inputs: inputs[0].numpy()[:1, :1, 0, 0]
+    )
+    with pytest.raises(ExportError, match="differs by"):
+        export(store, key, tmp_path / "net.onnx", format="onnx")
+    assert not (tmp_path / "net.onnx").exists()
