@@ -17,7 +17,7 @@ from archfront.spaces._supernet import Supernet
 from archfront.trainers._slice import bank_hash, load_bank, save_bank
 from archfront.trainers._trainer import derived_seed
 from archfront.trainers._types import Budget
-from archfront.trainers._union import searched_space
+from archfront.trainers._union import applied, searched_space
 from archfront.trainers.supernet import SupernetTrainer
 
 __all__ = ["bank_of"]
@@ -57,9 +57,10 @@ def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: st
     """Train the bank, with a checkpoint after each epoch."""
     make = trainers.load(record.trainer)
     settings = {n: tuple(s) for n, s in record.options["settings"].items()}
-    own = {n: s for n, s in settings.items() if n.startswith("trainer.")}
-    held = {n: s for n, s in settings.items() if len(s) == 1 and n in space.search_space and n not in space.elastic}
-    config = searched_space(space, make, {**own, **held}).default
+    trainer_settings = {n: s for n, s in settings.items() if n.startswith("trainer.")}
+    own = {n: s for n, s in settings.items() if n not in trainer_settings}
+    space = space.narrowed(applied(space.search_space, own))  # nothing is trained that is not searched
+    config = searched_space(space, make, trainer_settings).default
     budget = Budget(record.options["epochs"], record.options["data_fraction"])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same bank on every machine of one kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import pickle
 import select
@@ -13,12 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import cloudpickle
 
 from archfront.cluster._device import Device
-from archfront.cluster._measuring_child import Request, read_message, write_message
+from archfront.cluster._measuring_child import Answer, Request, read_message, write_message
 from archfront.cluster._timing import Timing
 from archfront.spaces._errors import MeasurementError
 from archfront.spaces._model_space import ModelSpace
@@ -55,24 +56,30 @@ class Measurer:
             return [self.measure([config], seed)[0] for config in configs]
 
     def _ask(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
-        request = Request(
-            self._space,
-            tuple(configs),
-            self.device.torch_device,
-            self.device.threads,
-            self.device.batch,
-            seed,
-            tuple(p or os.getcwd() for p in sys.path),
-        )
         limit = SECONDS_PER_CONFIGURATION * len(configs) + (START_SECONDS if self._requests == 0 else 0)
-        with device_lock(self.device):
+        with device_lock(self.device) as memory:
+            request = Request(
+                self._space,
+                tuple(configs),
+                self.device.torch_device,
+                self.device.threads,
+                self.device.batch,
+                seed,
+                _remembered(memory),
+                tuple(p or os.getcwd() for p in sys.path),
+            )
             reply = self._exchange(pickle.dumps(request), limit)
+            if math.isfinite(reply.best):
+                memory.seek(0)
+                memory.truncate()
+                memory.write(repr(reply.best))
         self._requests += 1
-        if len(reply) != len(configs):
-            raise MeasurementError(f"device {self.device.name!r} could not measure: {reply[0]}")
-        return [r if isinstance(r, Timing) else MeasurementError(f"on device {self.device.name!r}: {r}") for r in reply]
+        name = f"device {self.device.name!r}"
+        if len(reply.timings) != len(configs):
+            raise MeasurementError(f"{name} could not measure: {reply.timings[0]}")
+        return [r if isinstance(r, Timing) else MeasurementError(f"on {name}: {r}") for r in reply.timings]
 
-    def _exchange(self, message: bytes, limit: float) -> list[Any]:
+    def _exchange(self, message: bytes, limit: float) -> Answer:
         child = self._started()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -86,15 +93,15 @@ class Measurer:
             self.close()
             reason = "its process died" if ready else f"no answer within {limit:.0f} s"
             raise MeasurementError(f"device {self.device.name!r} could not measure: {reason}")
-        answers: list[Any] = pickle.loads(reply)
-        return answers
+        answer: Answer = pickle.loads(reply)
+        return answer
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             self.close()
             threads = str(self.device.threads)
             environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-            command = [sys.executable, "-m", "archfront.cluster._measuring_child"]
+            command = [sys.executable, "-c", "from archfront.cluster._measuring_child import main; main()"]
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         return self._child
 
@@ -115,10 +122,13 @@ class Measurer:
 
 
 @contextmanager
-def device_lock(device: Device) -> Iterator[None]:
-    """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after ten minutes."""
+def device_lock(device: Device) -> Iterator[TextIO]:
+    """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after ten minutes.
+
+    The locked file remembers the reference kernel's best milliseconds, so that later sessions know a quiet host.
+    """
     path = Path(tempfile.gettempdir()) / f"archfront-{os.getuid()}-{device.identity}.lock"
-    with path.open("w") as file:
+    with path.open("a+") as file:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -130,4 +140,13 @@ def device_lock(device: Device) -> Iterator[None]:
                         f"device {device.name!r} has been busy for {LOCK_SECONDS:.0f} s", f"another study holds {path}"
                     ) from None
                 time.sleep(0.05)
-        yield
+        yield file
+
+
+def _remembered(memory: TextIO) -> float:
+    """The best milliseconds in the lock file, infinity where none are known."""
+    memory.seek(0)
+    try:
+        return float(memory.read())
+    except ValueError:
+        return math.inf

@@ -1,7 +1,7 @@
 """The process that measures: reads requests from standard input, writes answers to standard output.
 
-A request is a pickled `Request`; the answer is a list with a Timing or an error text per configuration. Each message
-is its length (8 bytes, big endian) and its pickle.
+A request is a pickled `Request`; the answer is a pickled `Answer`. Each message is its length (8 bytes, big endian)
+and its pickle.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import IO, Any
 
-__all__ = ["Request", "read_message", "write_message"]
+__all__ = ["Answer", "Request", "read_message", "write_message"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,16 @@ class Request:
     threads: int
     batch: int
     seed: int
+    best: float
     path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A Timing, or an error text, per configuration, and the reference kernel's best milliseconds on this host."""
+
+    timings: tuple[Any, ...]
+    best: float
 
 
 def write_message(stream: IO[bytes], data: bytes) -> None:
@@ -44,8 +53,8 @@ def read_message(stream: IO[bytes]) -> bytes | None:
     return data if len(data) == size else None
 
 
-def answer(request: Request) -> list[Any]:
-    """A Timing, or an error text, per configuration."""
+def answer(request: Request) -> Answer:
+    """Build every network, then time those that run."""
     import cloudpickle
     import torch
 
@@ -63,12 +72,16 @@ def answer(request: Request) -> list[Any]:
         except Exception as error:
             built = [entry for entry in built if entry[0] != i]
             answers[i] = f"{type(error).__name__}: {error}"
-    timings = time_networks(
-        [entry for _, entry in built], device=request.torch_device, threads=request.threads, seed=request.seed
+    timings, best = time_networks(
+        [entry for _, entry in built],
+        device=request.torch_device,
+        threads=request.threads,
+        seed=request.seed,
+        best=request.best,
     )
     for (i, _), timing in zip(built, timings, strict=True):
         answers[i] = timing
-    return answers
+    return Answer(tuple(answers), best)
 
 
 def main() -> None:
@@ -79,9 +92,5 @@ def main() -> None:
         try:
             reply = answer(pickle.loads(message))
         except Exception as error:
-            reply = [f"{type(error).__name__}: {error}"]
+            reply = Answer((f"{type(error).__name__}: {error}",), float("inf"))
         write_message(channel, pickle.dumps(reply))
-
-
-if __name__ == "__main__":
-    main()

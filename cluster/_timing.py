@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 __all__ = ["Timing", "time_networks"]
 
+Floats = NDArray[np.float64]
 WARM_UP_CALLS = 20
 WARM_UP_SECONDS = 0.05
-BLOCK_SECONDS = 0.004
-"""Calls are timed in blocks of about this length: the clock's resolution then does not matter."""
-MINIMUM_ROUNDS = 12
-MAXIMUM_ROUNDS = 60
-RELATIVE_SPREAD = 0.01
+BLOCK_SECONDS = 0.0015
+"""Calls are timed in blocks of about this length: long for the clock, short for the scheduler."""
+ENOUGH_BLOCKS = 12
+RELATIVE_ERROR = 0.01
 """A network is done when the standard error of its median, as a share of the median, is below this."""
-SECONDS_PER_NETWORK = 1.5
-NOISY = 0.2
-"""A spread above this asks for the full number of rounds."""
+SECONDS_PER_NETWORK = 4.0
+"""... or after this long, blocks of the reference included."""
+QUIET = 1.1
+"""A block is undisturbed when the reference kernel beside it took at most this times its best ..."""
+OWN_SHARE = 0.97
+"""... and the process had the core for this share of both."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per call. `value` is the 10th percentile of the blocks, which other load on the host moves least;
-    `spread` is the interquartile range over the median; `drift` is how much the reference kernel changed meanwhile,
-    last against first third, as a share."""
+    """Milliseconds per call. `value` is the 10th percentile of the undisturbed blocks; where there are too few, of the
+    blocks that had the core to themselves; of all as a last resort. Minimum, median and spread (interquartile range over
+    the median) are of the same blocks. `drift` is how much slower than its best on this host the reference kernel ran
+    beside it, as a share; `quiet` the share of undisturbed blocks.
+    """
 
     value: float
     minimum: float
@@ -37,6 +44,15 @@ class Timing:
     spread: float
     n: int
     drift: float
+    quiet: float
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Milliseconds per call on the clock, and the share of them in which the process had the core."""
+
+    wall_ms: float
+    own: float
 
 
 @dataclass
@@ -44,83 +60,102 @@ class _Candidate:
     net: nn.Module
     inputs: tuple[Tensor, ...]
     calls: int = 1
-    blocks: list[float] = field(default_factory=list)
-    reference: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    blocks: list[_Block] = field(default_factory=list)
+    reference: list[_Block] = field(default_factory=list)
 
-    def done(self) -> bool:
-        n = len(self.blocks)
-        if n < MINIMUM_ROUNDS:
+    def chosen(self, best: float) -> tuple[Floats, float]:
+        """The milliseconds that count, and the share of undisturbed blocks."""
+        wall = np.array([block.wall_ms for block in self.blocks])
+        reference = np.array([block.wall_ms for block in self.reference])
+        own = np.array([min(b.own, r.own) for b, r in zip(self.blocks, self.reference, strict=True)]) >= OWN_SHARE
+        quiet = own & (reference <= QUIET * best)
+        for selected in (quiet, own):
+            if selected.sum() >= ENOUGH_BLOCKS:
+                return wall[selected], float(quiet.mean())
+        return wall, float(quiet.mean())
+
+    def done(self, best: float) -> bool:
+        """Whether the median of the undisturbed blocks is certain."""
+        blocks, quiet = self.chosen(best)
+        if quiet * len(self.blocks) < ENOUGH_BLOCKS:
             return False
-        low, median, high = np.percentile(self.blocks, [25, 50, 75])
-        spread = (high - low) / median
-        certain = spread <= NOISY and spread / n**0.5 < RELATIVE_SPREAD
-        return bool(certain or n >= MAXIMUM_ROUNDS or self.seconds > SECONDS_PER_NETWORK)
+        low, median, high = np.percentile(blocks, [25, 50, 75])
+        return bool((high - low) / median / len(blocks) ** 0.5 < RELATIVE_ERROR)
 
 
 def time_networks(
-    networks: Sequence[tuple[nn.Module, tuple[Tensor, ...]]], *, device: str = "cpu", threads: int = 1, seed: int = 0
-) -> list[Timing]:
-    """Time eval-mode networks on their inputs. Sets the number of torch's threads and leaves it so: call it in a
-    process of its own."""
+    networks: Sequence[tuple[nn.Module, tuple[Tensor, ...]]],
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    seed: int = 0,
+    best: float = math.inf,
+) -> tuple[list[Timing], float]:
+    """Time eval-mode networks on their inputs, interleaved in shuffled order, the reference kernel before each block.
+
+    `best` are the reference's best milliseconds known on this host; the new best is returned too. Sets the number of
+    torch's threads and leaves it so: call it in a process of its own.
+    """
     torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     candidates = [_Candidate(net.eval().to(device), tuple(t.to(device) for t in inputs)) for net, inputs in networks]
     block = _cuda_block if device == "cuda" else _cpu_block
     reference = _reference(device)
     with torch.inference_mode():
-        for candidate in candidates:
+        for candidate in [reference, *candidates]:
             _warm_up(candidate, block)
-        _warm_up(reference, block)
         waiting = list(range(len(candidates)))
-        while waiting:
+        deadline = time.perf_counter() + SECONDS_PER_NETWORK * len(candidates)
+        seen: list[float] = []
+        while waiting and time.perf_counter() < deadline:
             for i in rng.permutation(waiting):
-                candidate = candidates[i]
-                candidate.reference.append(block(reference))
-                candidate.blocks.append(block(candidate))
-                candidate.seconds += candidate.blocks[-1] * candidate.calls / 1e3
-            waiting = [i for i in waiting if not candidates[i].done()]
-    return [_timing(candidate) for candidate in candidates]
+                candidates[i].reference.append(block(reference))
+                candidates[i].blocks.append(block(candidates[i]))
+                seen.append(candidates[i].reference[-1].wall_ms)
+            best = min(best, float(np.percentile(seen, 10)))
+            waiting = [i for i in waiting if not candidates[i].done(best)]
+    return [_timing(candidate, best) for candidate in candidates], best
 
 
-def _warm_up(candidate: _Candidate, block: Callable[[_Candidate], float]) -> None:
+def _warm_up(candidate: _Candidate, block: Callable[[_Candidate], _Block]) -> None:
     """Calls whose times are thrown away; afterwards a block has the right number of calls."""
     started, calls = time.perf_counter(), 0
     while calls < WARM_UP_CALLS or time.perf_counter() - started < WARM_UP_SECONDS:
         candidate.net(*candidate.inputs)
         calls += 1
-    once = min(block(candidate) for _ in range(3)) / 1e3
+    once = min(block(candidate).wall_ms for _ in range(3)) / 1e3
     candidate.calls = max(1, round(BLOCK_SECONDS / max(once, 1e-7)))
 
 
-def _cpu_block(candidate: _Candidate) -> float:
-    started = time.perf_counter()
+def _cpu_block(candidate: _Candidate) -> _Block:
+    started, owned = time.perf_counter(), time.thread_time()
     for _ in range(candidate.calls):
         candidate.net(*candidate.inputs)
-    return 1e3 * (time.perf_counter() - started) / candidate.calls
+    seconds, own = time.perf_counter() - started, time.thread_time() - owned
+    return _Block(1e3 * seconds / candidate.calls, own / seconds)
 
 
-def _cuda_block(candidate: _Candidate) -> float:
+def _cuda_block(candidate: _Candidate) -> _Block:
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     for _ in range(candidate.calls):
         candidate.net(*candidate.inputs)
     end.record()
     torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / candidate.calls
+    return _Block(float(begin.elapsed_time(end)) / candidate.calls, 1.0)
 
 
 def _reference(device: str) -> _Candidate:
-    """A kernel that is always the same: its times show what else happened on the host."""
-    layer = nn.Linear(256, 256).to(device)
-    return _Candidate(layer, (torch.ones(64, 256, device=device),))
+    """A kernel that is always the same, small layers and a larger one: its times show what else the host does."""
+    layers = [nn.Linear(64, 64) for _ in range(8)]
+    net = nn.Sequential(*layers, nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512)).to(device)
+    return _Candidate(net, (torch.ones(16, 64, device=device),))
 
 
-def _timing(candidate: _Candidate) -> Timing:
-    blocks = np.array(candidate.blocks)
+def _timing(candidate: _Candidate, best: float) -> Timing:
+    blocks, quiet = candidate.chosen(best)
     low, quarter, median, three_quarters = np.percentile(blocks, [10, 25, 50, 75])
-    third = max(1, len(blocks) // 3)
-    reference = np.array(candidate.reference)
-    drift = float(np.median(reference[-third:]) / np.median(reference[:third]) - 1)
+    drift = float(np.median([block.wall_ms for block in candidate.reference])) / best - 1
     spread = float((three_quarters - quarter) / median)
-    return Timing(float(low), float(blocks.min()), float(median), spread, len(blocks) * candidate.calls, drift)
+    n = len(blocks) * candidate.calls
+    return Timing(float(low), float(blocks.min()), float(median), spread, n, drift, quiet)

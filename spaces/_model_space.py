@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
@@ -122,6 +123,13 @@ class ModelSpace(ABC):
     def tasks_of(cls, variant: str) -> tuple[str, ...]:
         """The tasks a variant serves, the default first."""
         return cls.tasks
+
+    def narrowed(self, search_space: SearchSpace) -> ModelSpace:
+        """The same bound space over a part of its search space (of the same identity): its cover and its bank are
+        then no larger than that part needs."""
+        part = copy.copy(self)
+        part.search_space = search_space
+        return part
 
     def task(self) -> Task:
         """The bound task."""

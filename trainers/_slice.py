@@ -64,6 +64,7 @@ def save_bank(bank: Supernet, path: Path, *, epochs: int = 0) -> None:
             "identity": bank.space.search_space.identity,
             "signature": bank.space.signature.hash,
             "fixed": bank.fixed,
+            "search_space": bank.space.search_space.to_dict(),
             "seed": bank.seed,
             "epochs": epochs,
             "tensors": dict(bank.state_dict()),
@@ -86,6 +87,7 @@ def load_bank(space: ModelSpace, path: Path) -> Supernet:
         raise DataError(f"{str(path)!r} belongs to space {saved['space']!r}, not to this {space.full_name!r}")
     if saved["signature"] != space.signature.hash:
         raise DataError(f"{str(path)!r} was trained on inputs or outputs of another shape than {space.signature}")
-    bank = Supernet(space, fixed=saved["fixed"], seed=saved["seed"])
+    part = space.narrowed(SearchSpace.from_dict(saved["search_space"]))
+    bank = Supernet(part, fixed=saved["fixed"], seed=saved["seed"])
     bank.load_state_dict(saved["tensors"])
     return bank

@@ -25,7 +25,8 @@ def row_normalised(x: Tensor) -> Tensor:
 
     Bags of words are non-negative: there this is the paper's division by the row's sum. Computed once per tensor.
     """
-    return _remembered(x, "row_normalised", lambda: functional.normalize(x, p=1.0, dim=1))
+    normalised: Tensor = _remembered(x, "row_normalised", lambda: functional.normalize(x, p=1.0, dim=1))
+    return normalised
 
 
 class DropLinear(nn.Linear):
@@ -77,7 +78,9 @@ def _remembered(x: Tensor, what: str, make: Callable[[], Any]) -> Any:
     """make(), remembered for as long as this very tensor lives unchanged."""
     if x.is_inference():  # has no version to tell a change by
         return make()
-    known = _REMEMBERED.setdefault(x, {})
+    if x not in _REMEMBERED:
+        _REMEMBERED[x] = {}
+    known: dict[tuple[str, int], Any] = _REMEMBERED[x]
     if (what, x._version) not in known:
         known[what, x._version] = make()
     return known[what, x._version]

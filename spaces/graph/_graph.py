@@ -55,7 +55,9 @@ def checked_graph(what: str, x: Array, edge_index: Array, y: Indices, rows: Mapp
     x = x.astype(np.float32)
     if not np.isfinite(x).all():
         node, feature = np.argwhere(~np.isfinite(x))[0]
-        raise DataError(f"{what}: 'x' of node {node}, feature {feature}, is {x[node, feature]}", "expected finite values")
+        raise DataError(
+            f"{what}: 'x' of node {node}, feature {feature}, is {x[node, feature]}", "expected finite values"
+        )
     if edge_index.ndim != 2 or len(edge_index) != 2 or edge_index.dtype.kind not in "iu":
         raise DataError(
             f"{what}: 'edge_index' has shape {edge_index.shape} and dtype {edge_index.dtype}",
@@ -99,7 +101,9 @@ def completed_splits(what: str, y: Indices, rows: Mapping[str, Indices], seed: i
             raise DataError(f"{what}: split {name!r} has no node", "give it some, or leave it out")
         if (y[given] < 0).any():
             node = int(given[y[given] < 0][0])
-            raise DataError(f"{what}: node {node} of split {name!r} has label -1", "splits may hold labelled nodes only")
+            raise DataError(
+                f"{what}: node {node} of split {name!r} has label -1", "splits may hold labelled nodes only"
+            )
     used = np.concatenate([*rows.values(), np.empty(0, np.int64)])
     nodes, counts = np.unique(used, return_counts=True)
     if (counts > 1).any():

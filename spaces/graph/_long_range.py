@@ -35,8 +35,6 @@ def long_range(
     y[first + distance] = labels
     edges = (steps.T[:, None, :] + first[None, :, None]).reshape(2, -1)
     parts = [np.concatenate([np.flatnonzero(labels == c)[i::3] for c in range(classes)]) for i in range(3)]
-    rows = {
-        name: np.sort(first[part] + distance) for name, part in zip(("train", "val", "test"), parts, strict=True)
-    }
+    rows = {name: np.sort(first[part] + distance) for name, part in zip(("train", "val", "test"), parts, strict=True)}
     graph = checked_graph("long_range", x, edges, y, rows)
     return NodeClassification(f"long_range_{shape}_{distance}", graph.signature, CLASSIFICATION_METRICS, graph.splits)

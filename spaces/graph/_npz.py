@@ -31,7 +31,9 @@ def read_graph_npz(path: Path, seed: int = 0) -> Graph:
     """
     with _opened(path) as arrays:
         y = checked_labels(path.name, arrays.either("y", "label"))
-        rows = {name: found for name in SPLITS if (found := _rows(arrays, name, len(y))) is not None}
+        rows: dict[str, Indices] = {
+            name: found for name in SPLITS if (found := _rows(arrays, name, len(y))) is not None
+        }
         return checked_graph(
             path.name, _features(arrays), arrays["edge_index"], y, completed_splits(path.name, y, rows, seed)
         )
@@ -95,9 +97,7 @@ def _features(arrays: _Arrays) -> Array:
     if len(shape) != 2 or not (shape > 0).all() or int(shape[0]) * int(shape[1]) > LARGEST:
         raise DataError(f"{arrays.what}: {names['shape']!r} is {shape.tolist()}", f"expected [N, d], N d <= {LARGEST}")
     if len(indptr) != shape[0] + 1 or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-        raise _wrong(
-            arrays.what, names["indptr"], indptr, f"{shape[0] + 1} values ascending from 0 to {len(indices)}"
-        )
+        raise _wrong(arrays.what, names["indptr"], indptr, f"{shape[0] + 1} values ascending from 0 to {len(indices)}")
     if len(indices) and not (indices.min() >= 0 and indices.max() < shape[1]):
         raise DataError(
             f"{arrays.what}: {names['indices']!r} has values in {indices.min()}..{indices.max()}",

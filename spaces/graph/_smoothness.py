@@ -23,5 +23,7 @@ def smoothness(x: Tensor) -> float:
         raise UsageError(f"node vectors of shape {tuple(x.shape)}", "expected (n, width) with n at least 2")
     unit = functional.normalize(x.double(), dim=1)
     exact = "donot_use_mm_for_euclid_dist"  # the quick way loses the small distances
-    total = sum(float(torch.cdist(part, unit, compute_mode=exact).sum()) for part in unit.split(CHUNK))
+    total = 0.0
+    for start in range(0, len(unit), CHUNK):
+        total += float(torch.cdist(unit[start : start + CHUNK], unit, compute_mode=exact).sum())
     return 0.5 * total / (len(x) * (len(x) - 1))

@@ -58,15 +58,17 @@ class BadToy(ToyImages):
 
 class TestTiming:
     def test_known_times_in_order(self) -> None:
-        one, other = time_networks([(Wait(0.001), (torch.ones(1),)), (Wait(0.003), (torch.ones(1),))])
+        (one, other), best = time_networks([(Wait(0.001), (torch.ones(1),)), (Wait(0.003), (torch.ones(1),))])
         assert 1.0 <= one.minimum <= one.value <= one.median < other.value
         assert other.minimum >= 3.0
         assert one.n >= 12
         assert one.spread >= 0
+        assert 0 <= one.quiet <= 1
+        assert 0 < best < 100
 
     def test_more_work_takes_longer(self) -> None:
         nets = [nn.Sequential(*(nn.Linear(256, 256) for _ in range(depth))) for depth in (1, 8)]
-        small, large = time_networks([(net, (torch.ones(8, 256),)) for net in nets])
+        (small, large), _ = time_networks([(net, (torch.ones(8, 256),)) for net in nets])
         assert small.value < large.value
 
 

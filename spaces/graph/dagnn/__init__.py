@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from archfront.spaces._condition import AtLeast, Equals, In
@@ -17,7 +18,7 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Task
 from archfront.spaces.graph._features import row_normalised
 from archfront.spaces.graph._graphs import NAMED, node_classification
-from archfront.spaces.graph._propagate import OPERATORS, normalised_edges
+from archfront.spaces.graph._propagate import OPERATORS, normalised_edges, with_remaining_self_loops
 from archfront.spaces.graph.dagnn._gates import GATES, LEARNED, make_gate
 from archfront.spaces.graph.dagnn._networks import DecoupledNet, EntangledNet, Maps, map_widths
 
@@ -49,12 +50,12 @@ class Dagnn(ModelSpace):
         Categorical("entangled", (False, True)),
         Integer("K", 0, 20, default=10, elastic=True, unit="hops"),
         Ordinal("hidden", (16, 32, 64, 128, 256), default=64, elastic=True),
-        Integer("mlp_layers", 1, 3, default=2, elastic=True, when=_DECOUPLED),
-        Categorical("gate", GATES, elastic=True, when=_DECOUPLED),
-        Categorical("gate_input", ("hop", "hop_and_embedding"), when=In("gate", LEARNED)),
-        Real("alpha", 0.05, 0.95, default=0.1, bins=18, when=Equals("gate", "ppr")),
-        Categorical("operator", OPERATORS, elastic=True, when=_PROPAGATES),
-        Real("self_loop_weight", 0.0, 2.0, default=1.0, bins=8, when=_PROPAGATES),
+        Integer("mlp_layers", 1, 3, default=2, elastic=True, when=(_DECOUPLED,)),
+        Categorical("gate", GATES, elastic=True, when=(_DECOUPLED,)),
+        Categorical("gate_input", ("hop", "hop_and_embedding"), when=(In("gate", LEARNED),)),
+        Real("alpha", 0.05, 0.95, default=0.1, bins=18, when=(Equals("gate", "ppr"),)),
+        Categorical("operator", OPERATORS, elastic=True, when=(_PROPAGATES,)),
+        Real("self_loop_weight", 0.0, 2.0, default=1.0, bins=8, when=(_PROPAGATES,)),
         Categorical("feature_norm", (True, False)),
         Real(
             "dropout",
@@ -76,7 +77,13 @@ class Dagnn(ModelSpace):
             "select": "best",
             "early_stopping": 100,
         },
-        "supernet": {"optimizer": "adam", "lr": 0.01, "weight_decay": 5e-3, "schedule": "constant"},
+        "supernet": {  # our choice: the paper has none, and its decay of 5e-3 starves the small members
+            "optimizer": "adam",
+            "lr": 0.01,
+            "weight_decay": 5e-4,
+            "schedule": "constant",
+            "random_subnets": 4,
+        },
     }
     paper = "Towards Deeper Graph Neural Networks, Liu, Gao, Ji, KDD 2020"
     year = 2020
@@ -146,8 +153,8 @@ class Dagnn(ModelSpace):
     @cached_property
     def _edges_with_loops(self) -> int:
         edge_index = self.task().example_input[1]
-        looped = int(edge_index[0, edge_index[0] == edge_index[1]].unique().numel())
-        return self._edges + self.signature.inputs[0].shape[0] - looped
+        nodes = self.signature.inputs[0].shape[0]
+        return with_remaining_self_loops(edge_index, torch.ones(self._edges), nodes, 1.0)[0].shape[1]
 
 
 def _depth(config: Configuration) -> int:

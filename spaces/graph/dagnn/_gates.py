@@ -14,6 +14,11 @@ GATES = (*LEARNED, "mean", "last", "ppr")
 """The paper's gate first; "last" makes the network SGC on an MLP, "ppr" APPNP."""
 
 
+def gated_sum(S: Tensor, P: Tensor) -> Tensor:
+    """sum_k S_ik P_ik: weights (nodes, K + 1, 1) and hop vectors -> (nodes, classes)."""
+    return torch.bmm(S.mT, P).squeeze(1)
+
+
 class LearnedGate(nn.Module):
     """S = sigmoid(P s + b) (eq. 9), then sum_k S_k P_k (eq. 10); s and b are shared by hops and nodes.
 
@@ -21,6 +26,8 @@ class LearnedGate(nn.Module):
     what the gate reads, not to what it sums; it starts at zero, that is at the paper's gate (our choice, no paper has
     one).
     """
+
+    hops: nn.Parameter | None
 
     def __init__(self, kind: str, K: int, classes: int, *, embedded: bool) -> None:
         super().__init__()
@@ -31,7 +38,7 @@ class LearnedGate(nn.Module):
     def forward(self, P: Tensor) -> Tensor:
         scores: Tensor = self.projection(P if self.hops is None else P + self.hops)
         S = scores.sigmoid() if self.kind == "sigmoid" else scores.softmax(dim=1)
-        return torch.bmm(S.mT, P).squeeze(1)
+        return gated_sum(S, P)
 
 
 class FixedGate(nn.Module):
@@ -44,7 +51,7 @@ class FixedGate(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, P: Tensor) -> Tensor:
-        return torch.einsum("k,nkc->nc", self.weights, P)
+        return gated_sum(self.weights.view(1, -1, 1).expand(P.shape[0], -1, 1), P)
 
 
 class LastHop(nn.Module):

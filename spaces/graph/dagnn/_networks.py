@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ __all__ = ["DecoupledNet", "EntangledNet", "Maps", "map_widths"]
 def map_widths(inputs: int, hidden: int, outputs: int, depth: int) -> list[tuple[int, int]]:
     """(in, out) of `depth` affine maps in a row."""
     widths = [inputs, *[hidden] * (depth - 1), outputs]
-    return list(zip(widths, widths[1:], strict=False))
+    return list(itertools.pairwise(widths))
 
 
 class Maps(nn.Module):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from archfront.spaces._data import data_folder
 from archfront.spaces._errors import DataError, UnknownNameError
 from archfront.spaces.vision._arrays import checked_images
 from archfront.spaces.vision._images import NAMED, image_classification
@@ -198,3 +199,21 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "both" / "cat").mkdir()
     with pytest.raises(DataError, match="'train' beside 'cat'"):
         task(tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mnist", "vision/mnist_10k.npz"),
+        ("fashion_mnist", "vision/fashion_sprite_900.npz"),
+        ("cifar10", "vision/cifar10_4k.npz"),
+    ],
+)
+def test_real_files_meet_their_signatures(name: str, file: str) -> None:
+    if not (data_folder() / file).exists():
+        pytest.skip(f"no {file} in ARCHFRONT_DATA")
+    bound = image_classification(name, data=None, seed=0)
+    assert sorted(bound.splits) == ["test", "train", "val"]
+    for split in bound.splits.values():
+        assert split.inputs[0].shape[1:] == bound.signature.inputs[0].shape
+        assert len(split.target.bincount()) == bound.signature.outputs
