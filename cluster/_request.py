@@ -26,7 +26,6 @@ from archfront.trainers._union import Setting, applied, default_trainer, searche
 __all__ = ["MOST_OBJECTIVES", "Request", "protocol_of", "record_of"]
 
 MOST_OBJECTIVES = 4
-DEFAULT_EPOCHS = 10
 SUPERNET = "supernet"
 
 
@@ -81,7 +80,7 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     trainer_name, searched = _searched(request, model_space)
     devices, objectives = _objectives(request, stored, model_space)
     task = model_space.task()
-    epochs = Budget(DEFAULT_EPOCHS if request.epochs is None else request.epochs, request.data_fraction).epochs
+    epochs = Budget(model_space.epochs if request.epochs is None else request.epochs, request.data_fraction).epochs
     protocol = protocol_of(request, model_space, trainer_name, epochs)
     options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
     return StudyRecord(

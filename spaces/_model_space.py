@@ -40,6 +40,8 @@ class ModelSpace(ABC):
     """Several search spaces by name; the first is the default. Widths are ratios of the signature, never data sizes."""
     tasks: ClassVar[tuple[str, ...]] = ()
     recipe: Recipe = MappingProxyType({})
+    epochs: int = 10
+    """What --epochs is by default: what the paper's recipe trains."""
     exports: ClassVar[Mapping[str, str]] = {}
     """Formats that do not work ("torch-export", "onnx") and why. `torch` always works."""
     paper: ClassVar[str] = ""
@@ -165,7 +167,10 @@ class ModelSpace(ABC):
         for p in space:
             if isinstance(p, Categorical):
                 groups.setdefault(p.group or p.name, []).append(p)
-        choices = [[(group, option) for option in members[0].options] for group, members in groups.items()]
+        choices = [
+            [(group, option) for option in dict.fromkeys(o for member in members for o in member.options)]
+            for group, members in groups.items()
+        ]
         number = 1
         for options in choices:
             number *= len(options)
@@ -174,12 +179,11 @@ class ModelSpace(ABC):
                 f"cover() of {self.name!r} has {number} members, above {COVER_LIMIT}", f"override {self.name}.cover"
             )
         largest = {p.name: p.largest() for p in space}
-        members_of = {group: [p.name for p in members] for group, members in groups.items()}
         found: dict[str, Configuration] = {}
         for combination in itertools.product(*choices):
             config = dict(largest)
             for group, option in combination:
-                config.update(dict.fromkeys(members_of[group], option))
+                config.update({p.name: option for p in groups[group] if option in p.options})
             config = space.canonicalise(config)
             found.setdefault(space.key(config), config)
         return list(found.values())

@@ -21,12 +21,21 @@ SKELETONS = 32
 
 
 class _NoInit(TorchFunctionMode):
-    """Building under this mode draws no random numbers: every initialiser returns its tensor as it is."""
+    """Building under this mode draws no random numbers.
+
+    Initialisers return their tensor as it is; a draw gives its centre, so that what samples by rejection
+    (`trunc_normal_`) ends.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init" or func in (Tensor.uniform_, Tensor.normal_):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        if func is Tensor.normal_:
+            return args[0].fill_(args[1] if len(args) > 1 else given.get("mean", 0.0))
+        if func is Tensor.uniform_:
+            return args[0].fill_(args[1] if len(args) > 1 else given.get("from", 0.0))
+        return func(*args, **given)
 
 
 def corner(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -59,19 +68,16 @@ class Supernet(nn.Module):
         self._alias: dict[str, str] = {}
         self._skeletons: OrderedDict[str, nn.Module] = OrderedDict()
         with torch.random.fork_rng(devices=[]):
-            self._fill(self._builds())
-
-    def _builds(self) -> list[nn.Module]:
-        builds = []
-        for config in self.space.cover(self.fixed):
-            torch.manual_seed(self.seed)
-            builds.append(self.space.build(config))
-        return sorted(builds, key=lambda net: sum(p.numel() for p in net.parameters()))
+            self._fill(self.space.cover(self.fixed))
 
     @torch.no_grad()
-    def _fill(self, builds: list[nn.Module]) -> None:
+    def _fill(self, cover: list[Configuration]) -> None:
+        """Two passes over the cover, one network in memory at a time: shapes first, then seeded values."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for net in builds:
+        sizes = []
+        for config in cover:
+            net = self._skeleton(config)
+            sizes.append(sum(p.numel() for p in net.parameters()))
             for name, tensor, _ in self._tensors(net):
                 known = shapes.get(name, tuple(tensor.shape))
                 if len(known) != tensor.dim():
@@ -80,15 +86,18 @@ class Supernet(nn.Module):
                         "give sub-modules of different kinds different names",
                     )
                 shapes[name] = tuple(max(a, b) for a, b in zip(known, tensor.shape, strict=True))
-        for net in builds:
-            for name, tensor, is_parameter in self._tensors(net):
+        for place in sorted(range(len(cover)), key=sizes.__getitem__):
+            torch.manual_seed(self.seed)
+            for name, tensor, is_parameter in self._tensors(self.space.build(cover[place])):
                 if not hasattr(self, _safe(name)):
-                    fresh = torch.zeros(shapes[name], dtype=tensor.dtype)
-                    if is_parameter:
-                        self.register_parameter(_safe(name), nn.Parameter(fresh, requires_grad=tensor.requires_grad))
-                    else:
-                        self.register_buffer(_safe(name), fresh)
+                    self._register(name, torch.zeros(shapes[name], dtype=tensor.dtype), tensor, is_parameter)
                 corner(getattr(self, _safe(name)), tuple(tensor.shape)).copy_(tensor)
+
+    def _register(self, name: str, fresh: Tensor, like: Tensor, is_parameter: bool) -> None:
+        if is_parameter:
+            self.register_parameter(_safe(name), nn.Parameter(fresh, requires_grad=like.requires_grad))
+        else:
+            self.register_buffer(_safe(name), fresh)
 
     def _tensors(self, net: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
         """(name, tensor, is a parameter) of everything the bank holds; tied tensors once, under their first name."""

@@ -126,7 +126,7 @@ class ModelSpaceContract:
             costs = analytic_costs(space, config)
             assert costs["params_m"] * 1e6 == pytest.approx(count_parameters(net), abs=0.5)
             assert costs["macs_m"] * 1e6 == pytest.approx(count_macs(net, inputs), rel=1e-9, abs=0.5)
-            assert costs["macs_m"] * 1e6 >= hook_macs(net, inputs)
+            assert costs["macs_m"] * 1e6 >= hook_macs(net, inputs) - 0.5
             assert costs["memory_mb"] > 0
 
     def test_task_declares_what_it_scores(self, space: ModelSpace) -> None:
@@ -194,6 +194,7 @@ def _inside(bank: Supernet, config: Configuration) -> dict[str, Tensor]:
     net = bank.subnet(config)
     held = [t for module in net.modules() for t in (*vars(module).values(), *module._parameters.values())]
     slices = [t for t in held if isinstance(t, Tensor) and t.requires_grad]
-    names, parameters = zip(*bank.named_parameters(), strict=True)
+    trained = [(name, parameter) for name, parameter in bank.named_parameters() if parameter.requires_grad]
+    names, parameters = zip(*trained, strict=True)
     grads = torch.autograd.grad([t.sum() for t in slices], parameters, allow_unused=True)
     return {name: grad != 0 for name, grad in zip(names, grads, strict=True) if grad is not None}

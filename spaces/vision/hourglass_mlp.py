@@ -77,6 +77,7 @@ class HourglassMlp(ModelSpace):
             "gradient_clip": 1.0,
         },
     }
+    epochs = 20
     paper = "Rethinking the shape convention of an MLP, arXiv 2510.01796"
     year = 2025
 
@@ -87,7 +88,7 @@ class HourglassMlp(ModelSpace):
             d_h = max(d_x + 1, round(config["d_h_expansion"] * d_x))
             return Sizes(d_x, d_x, d_h, d_y, config["L"], hourglass=False)
         d_z = max(2, round(config["d_z_ratio"] * d_x))
-        d_h = min(d_z - 1, max(1, round(config["d_h_ratio"] * d_z)))
+        d_h = min(d_z - 1, max(8, round(config["d_h_ratio"] * d_z)))
         return Sizes(d_x, d_z, d_h, d_y, config["L"])
 
     def build(self, config: Configuration) -> nn.Module:

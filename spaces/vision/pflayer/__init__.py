@@ -18,7 +18,7 @@ from archfront.spaces._task import Task
 from archfront.spaces.vision._choice import cover_one_at_a_time
 from archfront.spaces.vision._images import image_classification
 from archfront.spaces.vision.pflayer._resnet import RESNETS, build_resnet
-from archfront.spaces.vision.pflayer._tables import PRESETS, VARIANTS, recipe_of
+from archfront.spaces.vision.pflayer._tables import PRESETS, VARIANTS, epochs_of, recipe_of
 from archfront.spaces.vision.pflayer._towers import PITS, VITS, build_pit, build_vit
 
 __all__ = ["PfLayer"]
@@ -33,8 +33,8 @@ class PfLayer(ModelSpace):
     Variants: `small` (32 pixels, smaller images are enlarged), and at 224 pixels `resnet50`, `vit_ti`, `vit_s`,
     `vit_b`, `pit_ti`, `pit_s`, `pit_b`, whose task `imagenet` has data only through --data. PRESETS are the authors'
     nine models. Elastic: depth keeps the first blocks of each stage, widths and ratios the leading channels, heads the
-    first. The paper's supernet block may keep separate batch-norm statistics per kind of operation; here every
-    sub-network's statistics are recalibrated instead.
+    first; a choice of operation is a sub-module of its own name. The paper's supernet block may keep separate
+    batch-norm statistics per kind of operation; here every sub-network's statistics are recalibrated instead.
     """
 
     variants = VARIANTS
@@ -46,7 +46,7 @@ class PfLayer(ModelSpace):
 
     def __init__(self, task: Task, variant: str | None = None) -> None:
         super().__init__(task, variant)
-        self.recipe = recipe_of(self.variant)
+        self.recipe, self.epochs = recipe_of(self.variant), epochs_of(self.variant)
 
     @classmethod
     def tasks_of(cls, variant: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from archfront.spaces.vision.pflayer._resnet import BLOCKS, RESNETS, ResNetShape
 from archfront.spaces.vision.pflayer._towers import PITS, VITS, PitShape, VitShape
 from archfront.spaces.vision.pflayer._transformer import MIXERS
 
-__all__ = ["PRESETS", "VARIANTS", "recipe_of"]
+__all__ = ["PRESETS", "VARIANTS", "epochs_of", "recipe_of"]
 
 
 def _drop_path(default: float) -> Real:
@@ -37,13 +37,14 @@ def _resnet(shape: ResNetShape, depths: tuple[int, ...], spatial_op: str, down_o
                     f"spatial_op[{number}]",
                     SPATIAL_OPS,
                     default=spatial_op,
+                    elastic=True,
                     group="spatial_op",
                     index=number,
                     when=(IndexBelow(f"depth[{stage}]", position),) if position else (),
                 )
             )
     downs = [
-        Categorical(f"down_op[{stage}]", DOWN_OPS, default=down_op, group="down_op", index=stage)
+        Categorical(f"down_op[{stage}]", DOWN_OPS, default=down_op, elastic=True, group="down_op", index=stage)
         for stage in range(1, len(shape.depths))
     ]
     return SearchSpace(
@@ -73,7 +74,7 @@ def _vit(shape: VitShape) -> SearchSpace:
     defaults = tuple("max3" if i % 2 else "attn" for i in range(shape.depth))
     return SearchSpace(
         Integer("depth", 1, shape.depth, default=shape.depth, elastic=True),
-        Repeated(Categorical("mixer", MIXERS), shape.depth, when=IndexBelow("depth"), defaults=defaults),
+        Repeated(Categorical("mixer", MIXERS, elastic=True), shape.depth, when=IndexBelow("depth"), defaults=defaults),
         *_common(shape.dims, shape.heads),
     )
 
@@ -85,6 +86,7 @@ def _pit(shape: PitShape) -> SearchSpace:
             f"mixer[{shape.number(stage, i)}]",
             MIXERS,
             default="max3" if i % 2 else "attn",
+            elastic=True,
             group="mixer",
             index=shape.number(stage, i),
             when=(IndexBelow(f"depth[{stage}]", i),) if i else (),
@@ -109,6 +111,11 @@ PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{f"{name}_max": (name, {}) for name in (*VITS, *PITS)},
 }
 """The authors' named models: variant, and what differs from its default configuration."""
+
+
+def epochs_of(variant: str) -> int:
+    """What the paper's recipe trains: 90 epochs of residual networks, 300 of transformers; 10 on small images."""
+    return 10 if variant == "small" else 90 if variant in RESNETS else 300
 
 
 def recipe_of(variant: str) -> dict[str, dict[str, Any]]:

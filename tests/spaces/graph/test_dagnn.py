@@ -262,16 +262,14 @@ def test_hops_beat_none_and_deep_entanglement_on_digits() -> None:
     error = {}
     for name, values in {
         "hops": {},
-        "twice": {"K": 20},
         "none": {"K": 0},
         "gcn": {"entangled": True},
     }.items():
-        trainer = Backprop(space, {**union.default, "hidden": 32, **values}, budget=Budget(epochs=70))
+        trainer = Backprop(space, {**union.default, "hidden": 32, "dropout": 0.5, **values}, budget=Budget(epochs=50))
         for _ in trainer.run():
             pass
         error[name] = trainer.evaluate("test")["error"]
     assert error["hops"] < 0.2, error
-    assert abs(error["twice"] - error["hops"]) < 0.05, error
     assert error["none"] > error["hops"] + 0.15, error
     assert error["gcn"] > error["hops"] + 0.15, error
 
@@ -279,7 +277,11 @@ def test_hops_beat_none_and_deep_entanglement_on_digits() -> None:
 def test_a_supernet_learns_every_reach_at_once() -> None:
     space = spaces.load("dagnn")
     recipe = {f"trainer.{name}": value for name, value in space.recipe["supernet"].items()}
-    trainer = SupernetTrainer(space, {**space.search_space.default, **recipe}, budget=Budget(epochs=30))
+    trainer = SupernetTrainer(
+        space,
+        {**space.search_space.default, "dropout": 0.5, **recipe, "trainer.random_subnets": 1},
+        budget=Budget(epochs=35),
+    )
     for _ in trainer.run():
         pass
     error = {K: evaluate_slice(trainer.bank, {**trainer.largest, "K": K})["error"] for K in (0, 5, 20)}

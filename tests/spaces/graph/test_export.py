@@ -16,13 +16,13 @@ from torch.export import Dim
 from archfront import spaces
 from archfront.spaces import ModelSpace, Supernet
 
-SPACE_VALUES: list[dict[str, Any]] = [
-    {},
-    {"gate": "ppr", "mlp_layers": 1},
-    {"gate": "softmax", "gate_input": "hop_and_embedding", "mlp_layers": 3},
-    {"gate": "mean", "K": 0},
-    {"entangled": True, "K": 3},
-    {"entangled": True, "K": 0},
+NETWORKS: list[dict[str, Any]] = [
+    {"K": 3},
+    {"K": 1, "gate": "ppr", "mlp_layers": 1},
+    {"K": 2, "gate": "softmax", "gate_input": "hop_and_embedding"},
+    {"K": 0, "gate": "mean"},
+    {"K": 2, "entangled": True},
+    {"K": 0, "entangled": True},
 ]
 
 
@@ -40,7 +40,7 @@ def sizes(space: ModelSpace, config: dict[str, Any]) -> list[tuple[Tensor, ...]]
     return [space.prepare(config, graph) for graph in ((x, edge_index), (x[:13], edge_index[:, inside]), other)]
 
 
-@pytest.mark.parametrize("values", SPACE_VALUES, ids=str)
+@pytest.mark.parametrize("values", NETWORKS, ids=str)
 def test_exports_agree_on_graphs_of_three_sizes(bank: Supernet, values: dict[str, Any], tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'archfront[export]'")
     pytest.importorskip("onnxscript", reason="pip install 'archfront[export]'")

@@ -125,7 +125,7 @@ def test_a_missing_file_says_what_to_put_where(tmp_path: object, monkeypatch: py
 
 
 def test_an_unknown_graph_is_named() -> None:
-    with pytest.raises(UnknownNameError, match="'coar'.*did you mean 'cora'"):
+    with pytest.raises(UnknownNameError, match=r"'coar'.*did you mean 'cora'"):
         node_classification("coar", data=None, seed=0)
     with pytest.raises(UnknownNameError, match="task of 'dagnn'"):
         spaces.load("dagnn", task="core")

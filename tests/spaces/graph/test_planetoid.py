@@ -79,7 +79,7 @@ def test_the_data_folders_cora_must_have_coras_counts(folder: Path, monkeypatch:
     for file in folder.glob("ind.toy.*"):
         file.rename(folder / "planetoid" / file.name.replace("toy", "cora"))
     monkeypatch.setenv("ARCHFRONT_DATA", str(folder))
-    with pytest.raises(DataError, match="task 'cora': its file has 525 nodes, 1044 edges.*expected 2708, 10556"):
+    with pytest.raises(DataError, match=r"task 'cora': its file has 525 nodes, 1044 edges.*expected 2708, 10556"):
         assert spaces.load("dagnn", task="cora").task().splits
 
 
@@ -97,8 +97,8 @@ def test_wrong_files_are_named(folder: Path, tmp_path: Path) -> None:
     (folder / "ind.toy.allx").write_bytes(pickle.dumps("text"))
     with pytest.raises(DataError, match=r"ind\.toy\.allx holds str"):
         read_planetoid(folder, "toy")
-    (folder / "ind.toy.tx").write_bytes(pickle.dumps(Path))
-    with pytest.raises(DataError, match=r"ind\.toy\.tx.*asks for pathlib"):
+    (folder / "ind.toy.ty").write_bytes(pickle.dumps(Path))
+    with pytest.raises(DataError, match=r"ind\.toy\.ty.*asks for pathlib"):
         read_planetoid(folder, "toy")
     (folder / "ind.toy.ty").unlink()
     with pytest.raises(DataError, match=r"no file 'ind\.toy\.ty'"):
