@@ -14,8 +14,8 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/archfront search pflayer --strategy nsga2 --trials 24 --epochs 2 --device cpu --study demo-$$$$ --seed 0
-	$(BIN)/archfront front pflayer --device cpu --plot front.png
+	$(BIN)/archfront search pflayer --strategy nsga2 --trials 24 --epochs 2 --device cpu --seed 0
+	@$(BIN)/archfront front pflayer --device cpu --plot front.png | tail -1
 
 check: $(STAMP)
 	$(BIN)/ruff check .

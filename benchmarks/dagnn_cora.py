@@ -2,8 +2,9 @@
 
     ARCHFRONT_DATA=... python benchmarks/dagnn_cora.py [--seeds 3] [--epochs 1000]
 
-The authors' setting (dropout 0.8, weight decay 5e-3, Adam 0.01, test accuracy at the lowest validation loss). The graph
-convolutions get Kipf and Welling's (dropout 0.5, weight decay 5e-4) instead: with 5e-3 even two layers hardly learn.
+DAGNN has its authors' setting (dropout 0.8, weight decay 5e-3, Adam 0.01, test accuracy at the lowest validation loss).
+Graph convolutions run twice: in that setting, in which even two layers learn badly, and in Kipf and Welling's (dropout
+0.5, weight decay 5e-4), the stronger baseline.
 Finished rows are kept in docs/results/dagnn_cora.json: a second call goes on from there.
 """
 
@@ -25,10 +26,11 @@ from archfront.spaces.graph._smoothness import smoothness
 from archfront.spaces.graph.dagnn import PRESETS
 from archfront.trainers._trainer import outputs_of
 
-GCN: Mapping[str, Any] = {"entangled": True, "dropout": 0.5, "trainer.weight_decay": 5e-4}
+KIPF: Mapping[str, Any] = {"dropout": 0.5, "trainer.weight_decay": 5e-4}
 MODELS: Mapping[str, Mapping[str, Any]] = {
     **{f"DAGNN K={K}": {"K": K} for K in (0, 1, 2, 5, 10, 20)},
-    **{f"GCN depth {K}": {"K": K, **GCN} for K in (1, 2, 5, 10)},
+    **{f"GCN depth {K}": {"K": K, "entangled": True, **KIPF} for K in (1, 2, 5, 10)},
+    **{f"GCN depth {K}, DAGNN's setting": {"K": K, "entangled": True} for K in (2, 10)},
 }
 Row = dict[str, Any]
 
@@ -82,7 +84,10 @@ def verdict(rows: Sequence[Row]) -> dict[str, bool]:
     return {
         "K=10 reaches 0.82": accuracy["DAGNN K=10"] >= 0.82,
         "K=20 within 2 points of K=10": abs(accuracy["DAGNN K=20"] - accuracy["DAGNN K=10"]) <= 0.02,
-        "GCN of depth 10 at least 15 points worse": accuracy["GCN depth 10"] <= accuracy["DAGNN K=10"] - 0.15,
+        **{
+            f"{name} at least 15 points worse": accuracy[name] <= accuracy["DAGNN K=10"] - 0.15
+            for name in ("GCN depth 10", "GCN depth 10, DAGNN's setting")
+        },
     }
 
 
@@ -112,8 +117,10 @@ def main() -> None:
     file.write_text(json.dumps({"machine": machine(), "checks": checks, "rows": rows}, indent=1) + "\n")
     text = f"{summary(rows)}\n\n" + "\n".join(f"- {what}: {'yes' if met else 'NO'}" for what, met in checks.items())
     command = f"`python benchmarks/dagnn_cora.py --seeds {options.seeds} --epochs {options.epochs}`"
-    where = f"one thread of {machine()['cpu']}, other work beside it"
-    (RESULTS / "dagnn_cora.md").write_text(f"# DAGNN on Cora\n\nPublic split. {command} on {where}.\n\n{text}\n")
+    where = f"one thread of {machine()['cpu']}, other work beside it (ms/epoch is rough)"
+    setting = " ".join((__doc__ or "").split("\n\n")[2].split("Finished")[0].split())
+    head = f"# DAGNN on Cora\n\nPublic split, mean and standard error over seeds. {command} on {where}.\n\n{setting}"
+    (RESULTS / "dagnn_cora.md").write_text(f"{head}\n\n{text}\n")
     print(text)
 
 

@@ -22,7 +22,7 @@ BLOCK_SECONDS = 0.0015
 ENOUGH_BLOCKS = 12
 RELATIVE_ERROR = 0.01
 """A network is done when the standard error of its median, as a share of the median, is below this."""
-SECONDS_PER_NETWORK = 4.0
+SECONDS_PER_NETWORK = 2.0
 """... or after this long, blocks of the reference included."""
 QUIET = 1.1
 """A block is undisturbed when the reference kernel beside it took at most this times its best ..."""
@@ -33,9 +33,9 @@ OWN_SHARE = 0.97
 @dataclass(frozen=True)
 class Timing:
     """Milliseconds per call. `value` is the 10th percentile of the undisturbed blocks; where there are too few, of the
-    blocks that had the core to themselves; of all as a last resort. Minimum, median and spread (interquartile range over
-    the median) are of the same blocks. `drift` is how much slower than its best on this host the reference kernel ran
-    beside it, as a share; `quiet` the share of undisturbed blocks.
+    blocks that had the core to themselves; of all as a last resort. Minimum, median and spread (interquartile range
+    over the median) are of the same blocks. `drift` is how much slower than its best on this host the reference kernel
+    ran beside it, as a share; `quiet` the share of undisturbed blocks.
     """
 
     value: float

@@ -31,7 +31,7 @@ def digits_knn(seed: int) -> Graph:
 def karate(seed: int) -> Graph:
     """34 members known by their number alone, and which of two clubs they joined after the split.
 
-    For training the two leaders (nodes 0 and 33), as Zachary had it; by `seed` 5 of each club for validation, the
+    For training the two leaders (nodes 0 and 33); by `seed` 5 of each club for validation, the
     other 22 for testing.
     """
     import networkx

@@ -17,7 +17,7 @@ CHUNK = 1024
 def smoothness(x: Tensor) -> float:
     """SMV_G of node vectors x (n, width), n >= 2: the mean over i != j of 1/2 |x_i/|x_i| - x_j/|x_j||, in 0..1.
 
-    0: all point the same way (over-smoothed). A zero vector stays zero. (eq. 5 and 6 of the paper.)
+    0: all point the same way (over-smoothed). A zero vector stays zero (our choice).
     """
     if x.dim() != 2 or len(x) < 2:
         raise UsageError(f"node vectors of shape {tuple(x.shape)}", "expected (n, width) with n at least 2")

@@ -20,7 +20,7 @@ def gated_sum(S: Tensor, P: Tensor) -> Tensor:
 
 
 class LearnedGate(nn.Module):
-    """S = sigmoid(P s + b) (eq. 9), then sum_k S_k P_k (eq. 10); s and b are shared by hops and nodes.
+    """S = sigmoid(P s + b), then sum_k S_k P_k; s and b are shared by hops and nodes.
 
     `softmax` normalises the same scores over the hops there are. With `embedded` each hop adds a learned vector to
     what the gate reads, not to what it sums; it starts at zero, that is at the paper's gate (our choice, no paper has

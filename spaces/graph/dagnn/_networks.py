@@ -44,7 +44,7 @@ class Maps(nn.Module):
 class DecoupledNet(nn.Module):
     """(x (n, d), edge_index (2, E), edge_weight (E,)) -> logits (n, c).
 
-    Z = MLP(X) (eq. 7), H^(0) = Z, H^(k) = A H^(k-1) (eq. 8), then the gate over all hop vectors (eq. 9, 10).
+    Z = MLP(X), H^(0) = Z, H^(k) = A H^(k-1) for k = 1..K, then the gate over all K + 1 hop vectors.
     """
 
     def __init__(self, mlp: Maps, K: int, gate: nn.Module) -> None:
