@@ -36,8 +36,8 @@ def main() -> None:
         write(
             "hourglass_fronts",
             "Hourglass and conventional fronts",
-            f"{asked.trials} random configurations per shape, {asked.epochs} epochs, digits. Asked: hourglass not below "
-            "conventional (not guaranteed on 8x8 digits; both are reported).",
+            f"{asked.trials} random configurations per shape, {asked.epochs} epochs, digits. Asked: hourglass not "
+            "below conventional (not guaranteed on 8x8 digits; both are reported).",
             rows,
             {"hourglass ahead": sum(r["hourglass"] >= r["conventional"] for r in rows), "of": len(rows)},
         )

@@ -82,8 +82,8 @@ def search(convolutions: Configuration, trials: int, epochs: int, workers: int) 
     write(
         "pflayer_nas",
         "A search over pflayer finds mixed networks",
-        f"NSGA-II, {trials} trials of {epochs} epochs. Asked: a mixed network no worse than all convolutions at 70 % of "
-        "their parameters or fewer.",
+        f"NSGA-II, {trials} trials of {epochs} epochs. Asked: a mixed network no worse than all convolutions at "
+        "70 % of their parameters or fewer.",
         rows,
         {"no worse at <= 70 % of the parameters": len(good), "of these mixed": len(mixed)},
     )

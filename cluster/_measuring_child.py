@@ -25,16 +25,16 @@ class Request:
     threads: int
     batch: int
     seed: int
-    best: float
+    best: tuple[float, ...]
     path: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A Timing, or an error text, per configuration, and the reference kernel's best milliseconds on this host."""
+    """A Timing, or an error text, per configuration, and the reference kernels' best milliseconds on this host."""
 
     timings: tuple[Any, ...]
-    best: float
+    best: tuple[float, ...] = ()
 
 
 def write_message(stream: IO[bytes], data: bytes) -> None:
@@ -92,5 +92,5 @@ def main() -> None:
         try:
             reply = answer(pickle.loads(message))
         except Exception as error:
-            reply = Answer((f"{type(error).__name__}: {error}",), float("inf"))
+            reply = Answer((f"{type(error).__name__}: {error}",))
         write_message(channel, pickle.dumps(reply))

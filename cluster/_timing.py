@@ -25,7 +25,7 @@ RELATIVE_ERROR = 0.01
 SECONDS_PER_NETWORK = 2.0
 """... or after this long, blocks of the reference included."""
 QUIET = 1.1
-"""A block is undisturbed when the reference kernel beside it took at most this times its best ..."""
+"""A block is undisturbed when each reference kernel beside it took at most this times its best ..."""
 OWN_SHARE = 0.97
 """... and the process had the core for this share of both."""
 
@@ -34,8 +34,8 @@ OWN_SHARE = 0.97
 class Timing:
     """Milliseconds per call. `value` is the 10th percentile of the undisturbed blocks; where there are too few, of the
     blocks that had the core to themselves; of all as a last resort. Minimum, median and spread (interquartile range
-    over the median) are of the same blocks. `drift` is how much slower than its best on this host the reference kernel
-    ran beside it, as a share; `quiet` the share of undisturbed blocks.
+    over the median) are of the same blocks. `drift` is how much slower than their best on this host the reference
+    kernels ran beside it (the slower of the two, as a share); `quiet` the share of undisturbed blocks.
     """
 
     value: float
@@ -61,20 +61,26 @@ class _Candidate:
     inputs: tuple[Tensor, ...]
     calls: int = 1
     blocks: list[_Block] = field(default_factory=list)
-    reference: list[_Block] = field(default_factory=list)
+    references: list[tuple[_Block, ...]] = field(default_factory=list)
+    """The reference kernels' blocks beside each block."""
 
-    def chosen(self, best: float) -> tuple[Floats, float]:
+    def slowness(self, best: Sequence[float]) -> Floats:
+        """How many times its best the slower reference took beside each block."""
+        walls = np.array([[block.wall_ms for block in beside] for beside in self.references])
+        return np.asarray((walls / np.array(best)).max(axis=1))
+
+    def chosen(self, best: Sequence[float]) -> tuple[Floats, float]:
         """The milliseconds that count, and the share of undisturbed blocks."""
         wall = np.array([block.wall_ms for block in self.blocks])
-        reference = np.array([block.wall_ms for block in self.reference])
-        own = np.array([min(b.own, r.own) for b, r in zip(self.blocks, self.reference, strict=True)]) >= OWN_SHARE
-        quiet = own & (reference <= QUIET * best)
+        shares = [min(b.own, *(r.own for r in r_)) for b, r_ in zip(self.blocks, self.references, strict=True)]
+        own = np.array(shares) >= OWN_SHARE
+        quiet = own & (self.slowness(best) <= QUIET)
         for selected in (quiet, own):
             if selected.sum() >= ENOUGH_BLOCKS:
                 return wall[selected], float(quiet.mean())
         return wall, float(quiet.mean())
 
-    def done(self, best: float) -> bool:
+    def done(self, best: Sequence[float]) -> bool:
         """Whether the median of the undisturbed blocks is certain."""
         blocks, quiet = self.chosen(best)
         if quiet * len(self.blocks) < ENOUGH_BLOCKS:
@@ -89,32 +95,34 @@ def time_networks(
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
-    best: float = math.inf,
-) -> tuple[list[Timing], float]:
-    """Time eval-mode networks on their inputs, interleaved in shuffled order, the reference kernel before each block.
+    best: Sequence[float] = (math.inf, math.inf),
+) -> tuple[list[Timing], tuple[float, ...]]:
+    """Time eval-mode networks on their inputs, interleaved in shuffled order, two reference kernels before each block.
 
-    `best` are the reference's best milliseconds known on this host; the new best is returned too. Sets the number of
+    `best` are the references' best milliseconds known on this host; the new ones are returned too. Sets the number of
     torch's threads and leaves it so: call it in a process of its own.
     """
     torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     candidates = [_Candidate(net.eval().to(device), tuple(t.to(device) for t in inputs)) for net, inputs in networks]
     block = _cuda_block if device == "cuda" else _cpu_block
-    reference = _reference(device)
+    references = _references(device)
     with torch.inference_mode():
-        for candidate in [reference, *candidates]:
+        for candidate in [*references, *candidates]:
             _warm_up(candidate, block)
         waiting = list(range(len(candidates)))
         deadline = time.perf_counter() + SECONDS_PER_NETWORK * len(candidates)
-        seen: list[float] = []
+        seen: list[tuple[float, ...]] = []
         while waiting and time.perf_counter() < deadline:
             for i in rng.permutation(waiting):
-                candidates[i].reference.append(block(reference))
+                beside = tuple(block(reference) for reference in references)
+                candidates[i].references.append(beside)
                 candidates[i].blocks.append(block(candidates[i]))
-                seen.append(candidates[i].reference[-1].wall_ms)
-            best = min(best, float(np.percentile(seen, 10)))
+                seen.append(tuple(b.wall_ms for b in beside))
+            low = np.percentile(seen, 10, axis=0)
+            best = [min(known, float(now)) for known, now in zip(best, low, strict=True)]
             waiting = [i for i in waiting if not candidates[i].done(best)]
-    return [_timing(candidate, best) for candidate in candidates], best
+    return [_timing(candidate, best) for candidate in candidates], tuple(best)
 
 
 def _warm_up(candidate: _Candidate, block: Callable[[_Candidate], _Block]) -> None:
@@ -145,17 +153,20 @@ def _cuda_block(candidate: _Candidate) -> _Block:
     return _Block(float(begin.elapsed_time(end)) / candidate.calls, 1.0)
 
 
-def _reference(device: str) -> _Candidate:
-    """A kernel that is always the same, small layers and a larger one: its times show what else the host does."""
+def _references(device: str) -> list[_Candidate]:
+    """Two kernels that are always the same: one that computes within the caches, one that streams eight megabytes of
+    weights. Their times show what else the host does."""
     layers = [nn.Linear(64, 64) for _ in range(8)]
-    net = nn.Sequential(*layers, nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512)).to(device)
-    return _Candidate(net, (torch.ones(16, 64, device=device),))
+    computing = nn.Sequential(*layers, nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512))
+    streaming = nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1024))
+    kernels = [(computing, torch.ones(16, 64)), (streaming, torch.ones(1, 1024))]
+    return [_Candidate(net.to(device), (x.to(device),)) for net, x in kernels]
 
 
-def _timing(candidate: _Candidate, best: float) -> Timing:
+def _timing(candidate: _Candidate, best: Sequence[float]) -> Timing:
     blocks, quiet = candidate.chosen(best)
     low, quarter, median, three_quarters = np.percentile(blocks, [10, 25, 50, 75])
-    drift = float(np.median([block.wall_ms for block in candidate.reference])) / best - 1
+    drift = float(np.median(candidate.slowness(best))) - 1
     spread = float((three_quarters - quarter) / median)
     n = len(blocks) * candidate.calls
     return Timing(float(low), float(blocks.min()), float(median), spread, n, drift, quiet)

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 __all__ = ["DropLinear", "FeatureLinear", "row_normalised"]
 
 DENSEST = 0.05
-"""Share of non-zeros up to which the sparse product is taken. On 2,708 x 1,433 features and one thread of a busy machine
+"""Share of non-zeros up to which the sparse product is taken. On 2,708 x 1,433 features, one thread of a busy machine,
 a step (dropout, product, gradient) took a fifth of the dense one's time at Cora's 1.3 %; the two were even between 5 %
 (256 units) and 10 % (64 units)."""
 SMALLEST = 100_000

@@ -64,7 +64,7 @@ class TestTiming:
         assert one.n >= 12
         assert one.spread >= 0
         assert 0 <= one.quiet <= 1
-        assert 0 < best < 100
+        assert all(0 < b < 100 for b in best)
 
     def test_more_work_takes_longer(self) -> None:
         nets = [nn.Sequential(*(nn.Linear(256, 256) for _ in range(depth))) for depth in (1, 8)]
