@@ -18,12 +18,15 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import Supernet
 from archfront.trainers._slice import calibrated_subnet, load_bank
-from archfront.trainers._trainer import outputs_of
+from archfront.trainers._trainer import Trainer, outputs_of
 from archfront.trainers._types import Budget
 
 __all__ = ["FunctionEvaluator", "SliceEvaluator", "TrainingEvaluator", "UserFunction"]
 
 UserFunction = Callable[..., Mapping[str, Any]]
+
+REPORTS = 100
+"""A training reports and checkpoints about this often: after each epoch, or after each hundredth of a long one."""
 
 _BANKS: dict[str, Supernet] = {}
 """Banks this process has loaded, by hash: a re-used worker loads each once."""
@@ -50,11 +53,15 @@ class TrainingEvaluator:
             metrics = dict(saved["metrics"])
         else:
             metrics = {}
+        stride = max(1, self.budget.epochs // REPORTS)
+        reported = trainer.epoch
         for given in trainer.run():
             metrics = dict(given.metrics)
-            if self.files is not None:
-                self.files.save(f"{proposal}.checkpoint", {"trainer": trainer.state_dict(), "metrics": metrics})
-            report(given.step, metrics)
+            if given.step % stride == 0:
+                reported = given.step
+                self._checkpoint(proposal, trainer, metrics, report)
+        if reported != trainer.epoch:
+            self._checkpoint(proposal, trainer, metrics, report)
         weights = ""
         if self.files is not None:
             weights = self.files.save(f"{proposal}.weights", trainer.export().state_dict())
@@ -70,6 +77,11 @@ class TrainingEvaluator:
             time.perf_counter() - started,
             weights=weights,
         )
+
+    def _checkpoint(self, proposal: str, trainer: Trainer, metrics: dict[str, float], report: ReportCallback) -> None:
+        if self.files is not None:
+            self.files.save(f"{proposal}.checkpoint", {"trainer": trainer.state_dict(), "metrics": metrics})
+        report(trainer.epoch, metrics)
 
 
 @dataclass(frozen=True)

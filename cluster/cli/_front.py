@@ -50,6 +50,8 @@ def front(
 
     if space is None and study is None:
         raise UsageError("which front?", "give a SPACE or --study NAME")
+    if space is not None and "/" in space:
+        space = _stored_name(space)
     bounds = [Constraint.parse(text) for text in split_list(where or [])]
     devices: Sequence[str | None] = split_list(device or []) or [None]
     if len(devices) > 1 and plot is None:
@@ -87,6 +89,15 @@ def front(
         for path in (plot, csv):
             if path is not None:
                 console().print(f"wrote {path}")
+
+
+def _stored_name(space: str) -> str:
+    """NAME/VARIANT as studies store it: the default variant's is NAME alone."""
+    from archfront import spaces
+
+    name, _, variant = space.partition("/")
+    cls = spaces.registry.load(name)
+    return name if cls.resolve_variant(variant) == cls.resolve_variant(None) else space
 
 
 def _protocol(

@@ -148,6 +148,11 @@ class TestModelSpace:
         study.run(trials=10)
         assert all(point.values["params_m"].value <= 1e-4 for point in store.front(study="toy").points)
 
+    def test_a_long_training_reports_a_hundred_times(self, store: Store) -> None:
+        toy(store, epochs=205, settings={"width": (2,), "depth": (1,)}).run(trials=1)
+        steps = [r.step for r in store.reports(store.proposals("toy")[0].proposal.id)]
+        assert steps == [*range(2, 205, 2), 205]
+
     def test_data_fraction_is_another_protocol(self, store: Store) -> None:
         toy(store, "one").run(trials=2)
         assert toy(store, "two", data_fraction=0.5).run(trials=2)["reused"] == 0

@@ -85,6 +85,7 @@ class Dagnn(ModelSpace):
             "random_subnets": 4,
         },
     }
+    epochs = 1000
     paper = "Towards Deeper Graph Neural Networks, Liu, Gao, Ji, KDD 2020"
     year = 2020
 
