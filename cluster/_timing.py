@@ -24,7 +24,7 @@ RELATIVE_ERROR = 0.01
 """A network is done when the standard error of its median, as a share of the median, is below this."""
 SECONDS_PER_NETWORK = 2.0
 """... or after this long, blocks of the reference included."""
-QUIET = 1.1
+QUIET = 1.3
 """A block is undisturbed when each reference kernel beside it took at most this times its best ..."""
 OWN_SHARE = 0.97
 """... and the process had the core for this share of both."""
