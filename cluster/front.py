@@ -96,32 +96,7 @@ class Front:
 
     def to_dict(self) -> dict[str, Any]:
         """The stable keys of `front --json`."""
-        result = self.result
-        return {
-            "space": result.space,
-            "task": result.task,
-            "study": result.study or None,
-            "device": result.device,
-            "protocol": result.protocol,
-            "stored": result.stored,
-            "objectives": [
-                {"metric": o.metric, "direction": o.direction, "unit": o.unit, "device": o.device}
-                for o in result.objectives
-            ],
-            "reference": None if result.reference is None else list(result.reference),
-            "hypervolume": result.hypervolume,
-            "points": [
-                {
-                    "key": p.key,
-                    "config": dict(p.config),
-                    "metrics": p.metrics,
-                    "study": p.study or None,
-                    "origin": p.origin or None,
-                    "kind": p.kind,
-                }
-                for p in result.points
-            ],
-        }
+        return self.result.document()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from archfront.cluster.cli._options import AsJson
 from archfront.cluster.cli._output import console, document, table
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
 
@@ -44,7 +45,7 @@ def data(
     action: Annotated[str, typer.Argument(help="list or import")] = "list",
     name: Annotated[str | None, typer.Argument(help="import: the data set")] = None,
     folder: Annotated[Path | None, typer.Argument(help="import: where its unpacked official files are")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List or import."""
     if action not in ACTIONS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._options import AsJson, StoreUrl
 from archfront.cluster.cli._output import console, document, table
 from archfront.spaces._errors import ExistsError, UnknownNameError, UsageError
 
@@ -32,8 +33,8 @@ def devices(
     threads: Annotated[int, typer.Option(help="register: threads", min=1)] = 1,
     batch: Annotated[int, typer.Option(help="register: rows per call", min=1)] = 1,
     study: Annotated[str | None, typer.Option(help="measure: the members of this study's front")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """List, register, or measure on devices."""
     from archfront.cluster.store import Store

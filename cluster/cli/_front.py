@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, number, split_list, table
 from archfront.spaces._errors import UsageError
 
@@ -32,15 +33,15 @@ def front(
     study: Annotated[str | None, typer.Option(help="Only this study's evaluations.")] = None,
     task: Annotated[str | None, typer.Option(help="One of the space's tasks.")] = None,
     device: Annotated[Texts | None, typer.Option(help="Whose latency; repeat it with --plot.")] = None,
-    objective: Annotated[Texts | None, typer.Option(help="METRIC[@DEVICE][:min|max]; repeat it.")] = None,
+    objective: Annotated[Texts | None, typer.Option(help=r"METRIC\[@DEVICE]\[:min|max]; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Only evaluations of this many epochs.")] = None,
     supernet: Annotated[Path | None, typer.Option(help="Only slices of this supernet file.")] = None,
     where: Annotated[Texts | None, typer.Option(help='Bounds, e.g. "latency_ms<=5"; repeat it.')] = None,
     best: Annotated[str | None, typer.Option(help="Only the best point in this metric.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the points as CSV.")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a front."""
     from archfront.cluster._plot import plot_fronts
@@ -191,9 +192,9 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
     format: Annotated[str, typer.Option(help="torch, torch-export or onnx.")] = "torch",
     study: Annotated[str | None, typer.Option(help="Of this study.")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    files: Annotated[str | None, typer.Option(help="Folder or URL of weights.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    store: StoreUrl = None,
+    files: Files = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a network."""
     from archfront.cluster.export import export as write

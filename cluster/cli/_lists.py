@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._options import AsJson
 from archfront.cluster.cli._output import console, document, number, table
 
 __all__ = ["register"]
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, split_list
 from archfront.spaces._errors import DataError, UsageError
 
@@ -34,7 +35,7 @@ def search(
     space: Annotated[str, typer.Argument(help="NAME, NAME/VARIANT, or pkg.mod:Class")],
     task: Annotated[str | None, typer.Option(help="One of the space's tasks.")] = None,
     strategy: Annotated[str, typer.Option(help="NAME, NAME(k=v,...) or pkg.mod:Class")] = "nsga2",
-    objective: Annotated[Texts | None, typer.Option(help="METRIC[@DEVICE][:min|max]; repeat it.")] = None,
+    objective: Annotated[Texts | None, typer.Option(help=r"METRIC\[@DEVICE]\[:min|max]; repeat it.")] = None,
     constraint: Annotated[Texts | None, typer.Option(help='"latency_ms@cpu<=5"; repeat it.')] = None,
     device: Annotated[Texts | None, typer.Option(help="Where device metrics are measured; repeat it.")] = None,
     trials: Annotated[int | None, typer.Option(help="The study's total number of trials.", min=1)] = None,
@@ -59,12 +60,12 @@ def search(
     evaluate: Annotated[str | None, typer.Option(help="pkg.mod:function, with SPACE pkg.mod:search_space")] = None,
     data: Annotated[str | None, typer.Option(help="Your own data: .npz or an image folder.")] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    files: Annotated[str | None, typer.Option(help="Folder or URL for weights.")] = None,
+    store: StoreUrl = None,
+    files: Files = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, time one trial, run nothing.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray says.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search a space."""
     name, parameters = parse_strategy(strategy)
@@ -129,11 +130,11 @@ def resume(
     trials: Annotated[int | None, typer.Option(help="A larger total: go on with a finished study.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="A larger total of time.")] = None,
     workers: Annotated[int | None, typer.Option(help="Parallel trials; 0: in this process, without Ray.")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    files: Annotated[str | None, typer.Option(help="Folder or URL for weights.")] = None,
+    store: StoreUrl = None,
+    files: Files = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray says.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Continue a study."""
     from archfront.cluster.store import Store

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, number, table
 from archfront.spaces._errors import UnknownNameError, UsageError
 
@@ -28,8 +29,8 @@ def register(app: typer.Typer) -> None:
 def studies(
     action: Annotated[str | None, typer.Argument(help="rm")] = None,
     name: Annotated[str | None, typer.Argument(help="The study to remove.")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """List or remove studies."""
     from archfront.cluster.store import Store
@@ -61,8 +62,8 @@ def show(
     what: Annotated[str, typer.Argument(help="A study's name, or a key (a unique prefix will do).")],
     curve: Annotated[Path | None, typer.Option(help="Plot hypervolume against trials to this file.")] = None,
     device: Annotated[str | None, typer.Option(help="Of this device's front.")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a study or a configuration."""
     from archfront.cluster.store import Store
@@ -163,9 +164,9 @@ def _text(value: Any) -> str:
 
 
 def gc(
-    store: Annotated[str | None, typer.Option(help="SQLite file or postgresql:// address.")] = None,
-    files: Annotated[str | None, typer.Option(help="Folder or URL of weights.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    store: StoreUrl = None,
+    files: Files = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tidy up."""
     from archfront.cluster.store import Store

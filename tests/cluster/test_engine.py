@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,10 @@ import pytest
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
 from tests.cluster import toys
+from tests.cluster.studies import own
 
 pytestmark = pytest.mark.ray
 TOY = "archfront.spaces._toy:ToyImages"
-OBJECTIVES = ["error:min", "cost:min"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path}/archfront.db") as opened:
-        yield opened
-
-
-def own(store: Store, name: str = "own", **options: Any) -> Study:
-    given = {"space": toys.SPACE, "objectives": OBJECTIVES, "evaluate": "tests.cluster.toys:two", **options}
-    return Study(name, store=store, **given)
 
 
 def table(store: Store, name: str) -> list[tuple[Any, ...]]:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +22,6 @@ from archfront.spaces._errors import MeasurementError, UnknownNameError, UsageEr
 from archfront.spaces._toy import ToyImages
 
 TOY = "archfront.spaces._toy:ToyImages"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path}/archfront.db") as opened:
-        yield opened
 
 
 class Wait(nn.Module):

@@ -14,10 +14,8 @@ import pytest
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
 from archfront.spaces._errors import StoreError
-from tests.cluster import toys
 from tests.cluster.command import Command, in_process
-
-OBJECTIVES = ["error:min", "cost:min"]
+from tests.cluster.studies import own
 
 
 @pytest.fixture
@@ -40,11 +38,6 @@ def postgres() -> Iterator[str]:
         yield server.rpartition("/")[0] + f"/{name}"
     with psycopg.connect(server, autocommit=True) as again:
         again.execute(f"drop database {name} with (force)")
-
-
-def own(store: Any, name: str = "own", **options: Any) -> Study:
-    given = {"space": toys.SPACE, "objectives": OBJECTIVES, "evaluate": "tests.cluster.toys:two", **options}
-    return Study(name, store=store, **given)
 
 
 @pytest.mark.postgres

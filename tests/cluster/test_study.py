@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,9 @@ from archfront.spaces import Real, SearchSpace
 from archfront.spaces._errors import ArchfrontError, ExistsError, UnknownNameError, UsageError
 from archfront.spaces._toy import ToyImages
 from tests.cluster import toys
+from tests.cluster.studies import own
 
 TOY = "archfront.spaces._toy:ToyImages"
-OBJECTIVES = ["error:min", "cost:min"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path}/archfront.db") as opened:
-        yield opened
-
-
-def own(store: Store, name: str = "own", **options: Any) -> Study:
-    given = {"space": toys.SPACE, "objectives": OBJECTIVES, "evaluate": "tests.cluster.toys:two", **options}
-    return Study(name, store=store, **given)
 
 
 def toy(store: Store, name: str = "toy", **options: Any) -> Study:
