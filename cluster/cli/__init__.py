@@ -51,7 +51,7 @@ def _run() -> int:
         fail(error.code, error.message, error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted", "interrupted", "what was told is stored: continue with `archfront resume STUDY`")
+        fail("interrupted", "interrupted", "what was told is stored: see `archfront studies`")
         return 130
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own usage errors have no public base class

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
-from archfront.cluster.cli._output import console, document, split_list
+from archfront.cluster.cli._output import console, document, fail, split_list
 from archfront.spaces._errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -151,8 +151,12 @@ def resume(
 def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
     from archfront.cluster.cli._front import show_front
 
-    with _progress(how.get("trials"), quiet=as_json) as watch:
-        summary = study.run(watch=watch, **how)
+    try:
+        with _progress(how.get("trials"), quiet=as_json) as watch:
+            summary = study.run(watch=watch, **how)
+    except KeyboardInterrupt:
+        fail("interrupted", f"study {study.name!r} was interrupted", f"go on with `archfront resume {study.name}`")
+        raise typer.Exit(130) from None
     if as_json:
         document(summary)
         return

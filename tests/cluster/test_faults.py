@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -31,15 +32,15 @@ def told(url: str) -> int:
         return store.counts("killed").told if store.studies() else 0
 
 
-def kill_when(process: subprocess.Popen[str], url: str, number: int, number_of_signal: int) -> None:
-    """Signal the process as soon as `number` evaluations are told."""
+def kill_when(process: subprocess.Popen[str], url: str, number: int, number_of_signal: int) -> str:
+    """Signal the process as soon as `number` evaluations are told; returns what it printed."""
     deadline = time.monotonic() + 90
     while told(url) < number:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "the search did not get that far"
         time.sleep(0.05)
     process.send_signal(number_of_signal)
-    process.communicate(timeout=60)
+    return process.communicate(timeout=60)[0]
 
 
 def check(url: str, before: dict[str, str]) -> None:
@@ -74,8 +75,9 @@ def test_kill_of_a_search_in_process(tmp_path: Path, number: int) -> None:
 def test_interruption_leaves_a_resumable_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/archfront.db"
     process = search(url, 0)
-    kill_when(process, url, 3, signal.SIGINT)
+    printed = kill_when(process, url, 3, signal.SIGINT)
     assert process.returncode == 130
+    assert "archfront resume killed" in json.loads(printed)["error"]["hint"]
     with Store(url) as store:
         assert store.study("killed").status == "interrupted"
         assert Study.open("killed", store=store).run()["told"] == TRIALS
