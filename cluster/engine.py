@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from archfront.cluster._loop import StudyLoop
+from archfront.cluster._memory import give_memory_back
 from archfront.cluster._trial import Evaluator, TrialResult, run_trial
 from archfront.spaces._errors import ArchfrontError, UsageError
 
@@ -148,6 +149,7 @@ def _trainable(config: dict[str, Any], job: _Job) -> None:
         tune.report({**last, "metrics": json.dumps(dict(metrics))})
 
     result = run_trial(job.evaluator, config["proposal"], json.loads(config["config"]), report)
+    give_memory_back()
     tune.report({**last, "epoch": last["epoch"] + 1, "final": json.dumps(asdict(result))})
 
 
