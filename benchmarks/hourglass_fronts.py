@@ -61,7 +61,7 @@ def row(store: Store, task: str, seed: int, asked: argparse.Namespace) -> dict[s
             train_seed=seed,
         )
         study.run(trials=asked.trials, workers=asked.workers)
-        told = [e for _, _, e in store.evaluations(study.name) if e.status == "ok"]
+        told = [e for _, _, e in store.told(study.name) if e.status == "ok"]
         values = [(-e.values["psnr_db"].value, np.log10(e.values["params_m"].value)) for e in told]
         points[shape] = np.array(values)
     together = np.concatenate(list(points.values()))
@@ -90,7 +90,7 @@ def projections(store: Store, asked: argparse.Namespace) -> None:
                     train_seed=seed,
                 )
                 study.run(trials=1)
-                values.append(store.evaluations(study.name)[0][2].values["psnr_db"].value)
+                values.append(store.told(study.name)[0][2].values["psnr_db"].value)
             rows.append(
                 {"task": task, "w_in": kind, "psnr_db": statistics.mean(values), "sd": statistics.pstdev(values)}
             )

@@ -61,7 +61,7 @@ def main() -> None:
             for name in ("one", "two"):
                 options = {"space": asked.space, "fresh": True, "default": False, "start": configs, "epochs": 1}
                 Study(name, store=store, **options).run(trials=asked.architectures)
-                told.append({e.key: e.values["latency_ms@cpu"].value for _, _, e in store.evaluations(name)})
+                told.append({e.key: e.values["latency_ms@cpu"].value for _, _, e in store.told(name)})
         finally:
             training.kill()
             training.wait()

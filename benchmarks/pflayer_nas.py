@@ -70,7 +70,7 @@ def search(convolutions: Configuration, trials: int, epochs: int, workers: int) 
         study = Study("nas", store=store, **options)
         study.run(trials=trials, workers=workers)
         front = study.front()
-        told = {e.key: e for _, _, e in store.evaluations("nas")}
+        told = {e.key: e for _, _, e in store.told("nas")}
         baseline = told[study.store.proposals("nas")[1].proposal.key].values
         rows = [_row("all convolutions", baseline["error"].value, baseline["params_m"].value, convolutions)]
         for i in range(len(front)):

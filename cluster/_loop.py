@@ -93,7 +93,7 @@ class StudyLoop:
             return
         records = self.store.proposals(self.study)
         batches: dict[int, list[Evaluation]] = {}
-        for _, batch, evaluation in self.store.evaluations(self.study):
+        for _, batch, evaluation in self.store.told(self.study):
             batches.setdefault(batch, []).append(evaluation)
             self._count(evaluation)
         self.strategy.load_state_dict(snapshot.state, [r.proposal for r in records], list(batches.values()))

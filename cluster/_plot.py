@@ -82,7 +82,7 @@ def _draw(panel: Any, front: Front, across: int, up: int, colour: str) -> None:
 def _evaluations(front: Front, x: Objective, y: Objective) -> tuple[Any, tuple[float, float] | None]:
     """Every told pair (n, 2) of the front's study or space, and the default configuration's."""
     result = front.result
-    table = front.store.evaluations_table(space=None if result.study else result.space, study=result.study or None)
+    table = front.store.evaluations(space=None if result.study else result.space, study=result.study or None)
     if x.name not in table or y.name not in table:
         return np.empty((0, 2)), None
     table = table[table["status"] == "ok"]

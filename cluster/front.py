@@ -111,7 +111,7 @@ class Default:
 def default_of(front: Front) -> Default | None:
     """The newest evaluation of origin "default" in the front's study, or in any study of its space and task."""
     store, result = front.store, front.result
-    table = store.evaluations_table(space=None if result.study else result.identity, study=result.study or None)
+    table = store.evaluations(space=None if result.study else result.identity, study=result.study or None)
     if not len(table):
         return None
     rows = table[(table["origin"] == "default") & (table["status"] == "ok")]

@@ -88,7 +88,7 @@ def _show_study(store: Store, name: str, curve: Path | None, device: str | None,
     summary = summary_of(store, record)
     failures = [
         {"key": e.key, "status": e.status, "error": e.error}
-        for _, _, e in store.evaluations(name)
+        for _, _, e in store.told(name)
         if e.status not in ("ok", "stopped")
     ]
     facts = {
@@ -126,7 +126,7 @@ def _show_study(store: Store, name: str, curve: Path | None, device: str | None,
 
 def _show_key(store: Store, study: str, key: str, as_json: bool) -> None:
     proposal = next(p for p in store.proposals(study) if p.proposal.key == key)
-    told = [e for _, _, e in store.evaluations(study) if e.key == key]
+    told = [e for _, _, e in store.told(study) if e.key == key]
     reports = store.reports(proposal.proposal.id)
     values = {name: {"value": v.value, "kind": v.kind} for e in told for name, v in e.values.items()}
     facts: dict[str, Any] = {

@@ -87,7 +87,7 @@ class RecordMethods(Opened):
 
         self._write(withdraw)
 
-    def evaluations(self, study: str, after_sequence: int = 0) -> list[tuple[int, int, Evaluation]]:
+    def told(self, study: str, after_sequence: int = 0) -> list[tuple[int, int, Evaluation]]:
         """(sequence, batch, evaluation) in the order of telling, those after a sequence number."""
 
         def read(connection: Connection) -> list[tuple[int, int, Evaluation]]:

@@ -23,7 +23,7 @@ _COLUMNS = ("sequence", "batch", "status", "seconds", "reused", "error")
 class TableMethods(Opened):
     """The store's methods that look at everything."""
 
-    def evaluations_table(self, space: str | None = None, study: str | None = None) -> pd.DataFrame:
+    def evaluations(self, space: str | None = None, study: str | None = None) -> pd.DataFrame:
         """One row per evaluation of a space (name or identity), a study, or the whole store.
 
         Columns: study, space, number, key, architecture_key, origin, iteration, sequence, batch, status, seconds,

@@ -20,7 +20,7 @@ TOY = "archfront.spaces._toy:ToyImages"
 
 def table(store: Store, name: str) -> list[tuple[Any, ...]]:
     """Keys, origins and values in proposal order."""
-    told = {e.proposal: e for _, _, e in store.evaluations(name)}
+    told = {e.proposal: e for _, _, e in store.told(name)}
     rows = []
     for record in store.proposals(name):
         values = {n: v.value for n, v in told[record.proposal.id].values.items() if "latency" not in n}
@@ -32,7 +32,7 @@ def test_a_model_space_is_trained_and_told_once(store: Store, ray_cluster: int) 
     study = Study("toy", store=store, space=TOY, objectives=["error", "params_m"], epochs=2)
     summary = study.run(trials=8, workers=ray_cluster)
     assert (summary["told"], summary["failed"], summary["status"]) == (8, 0, "done")
-    told = store.evaluations("toy")
+    told = store.told("toy")
     assert len({e.proposal for _, _, e in told}) == 8
     assert all(e.fidelity["epochs"] == 2 for _, _, e in told)
     assert [r.step for r in store.reports(str(told[0][2].proposal))] == [1, 2]
@@ -43,7 +43,7 @@ def test_a_model_space_is_trained_and_told_once(store: Store, ray_cluster: int) 
 def test_failures_are_recorded_and_the_study_goes_on(store: Store, ray_cluster: int) -> None:
     summary = own(store, evaluate="tests.cluster.toys:evaluate", strategy="random").run(trials=20, workers=ray_cluster)
     assert summary["told"] == 20
-    failed = [e for _, _, e in store.evaluations("own") if e.status == "failed"]
+    failed = [e for _, _, e in store.told("own") if e.status == "failed"]
     assert {e.config["depth"] for e in failed} <= {3, 4, 5}
     assert summary["failed"] == len(failed) > 0
 
@@ -52,7 +52,7 @@ def test_a_worker_killed_again_and_again_fails_its_trial_only(store: Store, ray_
     start = [{"depth": 2}, {"depth": 1}, {"depth": 7}]
     study = own(store, evaluate="tests.cluster.toys:killer", start=start, strategy="random", settings={"width": (8,)})
     assert study.run(trials=4, workers=ray_cluster)["told"] == 4
-    by_depth = {e.config["depth"]: e for _, _, e in store.evaluations("own")}
+    by_depth = {e.config["depth"]: e for _, _, e in store.told("own")}
     assert by_depth[2].status == "failed"
     assert "died (2 times)" in by_depth[2].error
     assert by_depth[1].status == by_depth[7].status == "ok"
@@ -75,7 +75,7 @@ def test_a_worker_killed_once_is_replaced(
 def test_asha_stops_trials_and_they_stay_off_the_front(store: Store, ray_cluster: int) -> None:
     study = Study("toy", store=store, space=TOY, objectives=["error", "params_m"], epochs=9, scheduler="asha")
     summary = study.run(trials=12, workers=ray_cluster)
-    told = [e for _, _, e in store.evaluations("toy")]
+    told = [e for _, _, e in store.told("toy")]
     stopped = [e for e in told if e.status == "stopped"]
     assert summary["told"] == 12
     assert stopped

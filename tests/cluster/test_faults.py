@@ -46,7 +46,7 @@ def kill_when(process: subprocess.Popen[str], url: str, number: int, number_of_s
 def check(url: str, before: dict[str, str]) -> None:
     """The resumed study has exactly its total, everything told before among it, and no proposal twice."""
     with Store(url) as store:
-        evaluations = store.evaluations("killed")
+        evaluations = store.told("killed")
         assert [sequence for sequence, _, _ in evaluations] == list(range(1, TRIALS + 1))
         keys = {str(e.proposal): e.key for _, _, e in evaluations}
         assert len(keys) == TRIALS
@@ -57,7 +57,7 @@ def check(url: str, before: dict[str, str]) -> None:
 
 def recorded(url: str) -> dict[str, str]:
     with Store(url) as store:
-        return {str(e.proposal): e.key for _, _, e in store.evaluations("killed")}
+        return {str(e.proposal): e.key for _, _, e in store.told("killed")}
 
 
 @pytest.mark.parametrize("number", [1, 7, 23])

@@ -120,13 +120,13 @@ class TestStudy:
         summary = study.run(trials=4)
         assert [o.name for o in study.record.objectives] == ["error", "latency_ms@cpu"]
         assert summary["failed"] == 0
-        told = [e for _, _, e in store.evaluations("one")]
+        told = [e for _, _, e in store.told("one")]
         assert all(e.values["latency_ms@cpu"].kind == "measured" for e in told)
         assert study.front(device="cpu")[0].metrics["latency_ms"] > 0
         again = self.study(store, "two")
         again.run(trials=4)
         assert again.summary()["reused"] == 4
-        latencies = [[e.values["latency_ms@cpu"].value for _, _, e in store.evaluations(n)] for n in ("one", "two")]
+        latencies = [[e.values["latency_ms@cpu"].value for _, _, e in store.told(n)] for n in ("one", "two")]
         assert latencies[1] == pytest.approx(latencies[0], rel=0.5), "reused, or measured again on the front"
 
     def test_the_front_is_measured_again_at_the_end(self, store: Store) -> None:
@@ -148,7 +148,7 @@ class TestStudy:
         monkeypatch.setattr(Measurer, "measure", measure)
         summary = self.study(store, "bad").run(trials=3)
         assert (summary["told"], summary["failed"]) == (3, 3)
-        assert "no such kernel" in store.evaluations("bad")[0][2].error
+        assert "no such kernel" in store.told("bad")[0][2].error
 
     def test_another_device_ranks_what_is_stored(self, store: Store) -> None:
         from archfront.cluster._measuring import measure_studies

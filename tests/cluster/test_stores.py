@@ -98,7 +98,7 @@ class TestUnusable:
         with Store(url) as store:
             told = store.counts("own").told
             assert told >= 5
-            assert len(store.evaluations("own")) == told
+            assert len(store.told("own")) == told
             study = Study.open("own", store=store)
             with pytest.raises(KeyboardInterrupt):
                 study.run(watch=_interrupt_at(told + 3))

@@ -42,7 +42,7 @@ class TestOwnFunction:
     def test_failures_are_recorded_and_the_study_goes_on(self, store: Store) -> None:
         summary = own(store, evaluate="tests.cluster.toys:evaluate", strategy="random").run(trials=40)
         assert summary["told"] == 40
-        told = [e for _, _, e in store.evaluations("own")]
+        told = [e for _, _, e in store.told("own")]
         errors = {e.config["depth"]: e for e in told if e.status == "failed"}
         assert set(errors) == {3, 4, 5}
         assert "depth 3 does not work" in errors[3].error
@@ -82,7 +82,7 @@ class TestModelSpace:
     def test_values_of_every_kind(self, store: Store) -> None:
         study = toy(store)
         study.run(trials=6)
-        told = [e for _, _, e in store.evaluations("toy")]
+        told = [e for _, _, e in store.told("toy")]
         assert {v.kind for e in told for v in e.values.values()} == {"trained", "analytic"}
         assert all("test_error" not in e.values for e in told), "test metrics are never told"
         front = study.front()
@@ -110,7 +110,7 @@ class TestModelSpace:
         again = toy(store, "two").run(trials=6)
         assert again["reused"] == 6
         assert keys(store, "one") == keys(store, "two")
-        values = [[e.values["error"].value for _, _, e in store.evaluations(name)] for name in ("one", "two")]
+        values = [[e.values["error"].value for _, _, e in store.told(name)] for name in ("one", "two")]
         assert values[0] == values[1]
         assert toy(store, "three", fresh=True).run(trials=3)["reused"] == 0
         assert toy(store, "four", epochs=3).run(trials=3)["reused"] == 0, "another protocol"
@@ -150,7 +150,7 @@ class TestSupernet:
     def test_a_trained_bank_serves_every_configuration(self, store: Store) -> None:
         study = toy(store, supernet="train", epochs=3, settings={"dropout": (0.0,)})
         study.run(trials=6)
-        told = [e for _, _, e in store.evaluations("toy")]
+        told = [e for _, _, e in store.told("toy")]
         assert {e.values["error"].kind for e in told} == {"sliced"}
         assert all(set(c["proposal"]) <= {"width", "depth", "dropout"} for c in _configs(store))
         assert study.front()[0].load() is not None
@@ -272,7 +272,7 @@ class TestResume:
         assert seen == [1, 2, 3, 4, 5, 6], "epochs before the checkpoint are not trained again"
         straight = toy(store, "straight", epochs=6, fresh=True)
         straight.run(trials=1)
-        values = [store.evaluations(n)[0][2].values["nll"].value for n in ("toy", "straight")]
+        values = [store.told(n)[0][2].values["nll"].value for n in ("toy", "straight")]
         assert values[0] == values[1], "resumed training is bit-exact"
 
     def test_a_function_from_a_script_is_asked_for(self, store: Store) -> None:

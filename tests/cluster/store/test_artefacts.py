@@ -104,21 +104,21 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         store.put_artefact("a", "weights", b"x")
 
 
-def test_evaluations_table(store: Store, lab: Any) -> None:
+def test_evaluations(store: Store, lab: Any) -> None:
     one, two = lab.study("one"), lab.study("two", space="other/large", identity="other-1")
-    assert list(store.evaluations_table()["status"]) == []
+    assert list(store.evaluations()["status"]) == []
     lab.tell(one, "a", {"error": 0.5, "latency_ms@cpu": 1.0})
     lab.tell(one, "b", {"error": Value(float("nan"), "trained")}, status="failed")
     lab.tell(two, "c", {"error": 0.1})
-    frame = store.evaluations_table("toy")
+    frame = store.evaluations("toy")
     assert list(frame["key"]) == ["a", "b"]
     assert list(frame["status"]) == ["ok", "failed"]
     assert frame["config.x"][0] == "a"
     assert frame["latency_ms@cpu"][0] == 1.0
     assert frame["error"].isna().tolist() == [False, True]
-    assert list(store.evaluations_table(study=two)["study"]) == ["two"]
-    assert len(store.evaluations_table()) == 3
-    assert len(store.evaluations_table(space="other-1")) == 1
+    assert list(store.evaluations(study=two)["study"]) == ["two"]
+    assert len(store.evaluations()) == 3
+    assert len(store.evaluations(space="other-1")) == 1
 
 
 def test_keys_are_found_by_their_first_digits(store: Store, lab: Any) -> None:

@@ -27,7 +27,7 @@ def test_evaluations_come_back_as_told_and_in_order(store: Store, lab: Any) -> N
     assert store.record(study, 1, first) == 2
     assert store.record(study, 1, [lab.outcome(d, {"error": math.inf}, "stopped")], batch=7) == 1
     assert store.record(study, 1, [lab.outcome(c, {}, "timeout")]) == 1
-    told = store.evaluations(study)
+    told = store.told(study)
     assert [(sequence, batch, e.key, e.status) for sequence, batch, e in told] == [
         (1, 1, "b", "ok"),
         (2, 1, "a", "failed"),
@@ -37,7 +37,7 @@ def test_evaluations_come_back_as_told_and_in_order(store: Store, lab: Any) -> N
     assert told[0][2] == first[0].evaluation
     assert math.isnan(told[1][2].values["error"].value)
     assert told[2][2].values["error"].value == math.inf
-    assert [sequence for sequence, *_ in store.evaluations(study, after_sequence=2)] == [3, 4]
+    assert [sequence for sequence, *_ in store.told(study, after_sequence=2)] == [3, 4]
     assert store.counts(study) == Counts(proposed=4, told=4, failed=2, reused=0)
     assert {p.state for p in store.proposals(study)} == {"done"}
 
@@ -50,7 +50,7 @@ def test_exactly_once_per_proposal(store: Store, lab: Any) -> None:
     assert store.record(study, 1, [other, lab.outcome(b, {"error": 0.2})]) == 1
     assert store.record(study, 1, [other]) == 0
     assert store.record(study, 1, []) == 0
-    assert [(s, e.key, e.values["error"].value) for s, _, e in store.evaluations(study)] == [
+    assert [(s, e.key, e.values["error"].value) for s, _, e in store.told(study)] == [
         (1, "a", 0.5),
         (2, "b", 0.2),
     ]
@@ -65,7 +65,7 @@ def test_a_refused_batch_leaves_nothing(store: Store, lab: Any) -> None:
     wrong = Outcome(Evaluation({}, "z", "ok", {"error": Value(0.1, "trained")}, a.proposal.id))
     with pytest.raises(ValueError, match="has key 'a', its evaluation 'z'"):
         store.record(study, 1, [wrong])
-    assert store.evaluations(study) == []
+    assert store.told(study) == []
     assert lab.keys(study=study) == []
     assert store.record(study, 1, [lab.outcome(a, {"error": 0.1, "latency_ms@cpu": 1.0})]) == 1
     assert lab.keys(study=study) == ["a"]
@@ -80,7 +80,7 @@ def test_numpy_scalars_are_welcome(store: Store, lab: Any) -> None:
     values = {"error": Value(np.float32(0.5), "trained", np.float64(0.1), 1)}
     evaluation = Evaluation({"x": np.int64(3)}, p.key, "ok", values, p.id, {"epochs": np.float32(2.0)})
     assert store.record("one", 1, [Outcome(evaluation)]) == 1
-    assert store.evaluations("one")[0][2].fidelity == {"epochs": 2.0}
+    assert store.told("one")[0][2].fidelity == {"epochs": 2.0}
 
 
 def facts(lab: Any, **changes: Any) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def test_kill_9_keeps_every_acknowledged_evaluation(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGKILL)
         acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
     with Store(str(path)) as store:
-        told = store.evaluations("victim")
+        told = store.told("victim")
         assert acknowledged > 5
         assert len(told) >= acknowledged
         assert [sequence for sequence, *_ in told] == list(range(1, len(told) + 1))

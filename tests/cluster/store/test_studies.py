@@ -54,7 +54,7 @@ def test_an_unknown_study_has_a_suggestion(store: Store) -> None:
     store.create_study(replace(FULL, name="laptop"))
     with pytest.raises(UnknownNameError, match="unknown study 'labtop': did you mean 'laptop'"):
         store.study("labtop")
-    for ask in (store.begin_sitting, store.proposals, store.evaluations, store.latest_snapshot, store.remove_study):
+    for ask in (store.begin_sitting, store.proposals, store.told, store.latest_snapshot, store.remove_study):
         with pytest.raises(UnknownNameError):
             ask("labtop")
 
