@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_curve", "plot_fronts"]
 
-FORMATS = (".png", ".svg", ".pdf")
+FORMATS = (".png", ".svg", ".pdf", ".html")
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5f0f40", "#386641")
 
 
 def plot_fronts(fronts: Sequence[Front], path: Path) -> Path:
     """One panel per pair of objectives (cost across, quality up): evaluations grey, fronts coloured and connected, the
     default configuration as a star. Several fronts (devices) share the panels. Raises UsageError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if path.suffix not in FORMATS:
-        raise UsageError(f"cannot plot to {str(path)!r}", f"use one of {', '.join(FORMATS)}")
+    _check_format(path)
     if len(fronts[0].objectives) < 2:
         raise UsageError("a plot needs two objectives", "use --json or --csv for this front")
     pairs = _pairs(fronts[0].objectives)
-    figure = Figure(figsize=(6.4 * len(pairs), 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(6.4 * len(pairs))
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for panel, (across, up) in zip(panels, pairs, strict=True):
         for colour, front in zip(COLOURS * len(fronts), fronts, strict=False):
@@ -45,11 +42,7 @@ def plot_fronts(fronts: Sequence[Front], path: Path) -> Path:
     result = fronts[0].result
     devices = ", ".join(str(front.result.device) for front in fronts if front.result.device)
     figure.suptitle(f"{result.space} / {result.task}" + (f" on {devices}" if devices else ""))
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}", "give another file") from error
-    return path
+    return _saved(figure, path, [point.metrics | {"key": point.key[:12]} for f in fronts for point in f.result.points])
 
 
 def _pairs(objectives: Sequence[Objective]) -> list[tuple[int, int]]:
@@ -101,23 +94,52 @@ def _scale(panel: Any, fronts: Sequence[Front], across: int) -> None:
 
 def plot_curve(history: Sequence[tuple[int, float]], path: Path, study: str) -> Path:
     """Hypervolume against told evaluations, as a staircase. Raises UsageError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if path.suffix not in FORMATS:
-        raise UsageError(f"cannot plot to {str(path)!r}", f"use one of {', '.join(FORMATS)}")
+    _check_format(path)
     if not history:
         raise UsageError(f"study {study!r} has no front yet", "let it run first")
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(6.4)
     panel = figure.subplots()
     panel.step(*zip(*history, strict=True), where="post", color=COLOURS[1])
     panel.set_xlabel("evaluations told")
     panel.set_ylabel("hypervolume")
     panel.set_title(study)
     panel.grid(alpha=0.25)
+    return _saved(figure, path, [])
+
+
+def _check_format(path: Path) -> None:
+    if path.suffix not in FORMATS:
+        raise UsageError(f"cannot plot to {str(path)!r}", f"use one of {', '.join(FORMATS)}")
+
+
+def _figure(width: float) -> Any:
+    """An empty figure, `width` by 4.8 inches, that belongs to no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _saved(figure: Any, path: Path, points: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the figure; an .html page also has the points in a table. Raises UsageError."""
     try:
-        figure.savefig(path, dpi=150)
+        if path.suffix != ".html":
+            figure.savefig(path, dpi=150)
+            return path
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg")
+        path.write_text(_page(drawn.getvalue(), points))
     except OSError as error:
         raise UsageError(f"cannot write {str(path)!r}: {error.strerror}", "give another file") from error
     return path
+
+
+def _page(svg: str, points: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for point in points for name in point))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    cells = [[html.escape(str(point.get(name, ""))) for name in names] for point in points]
+    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+    drawing = svg[svg.index("<svg") :]
+    return f"<!doctype html><meta charset='utf-8'><title>front</title>{drawing}<table><tr>{head}</tr>{rows}</table>\n"

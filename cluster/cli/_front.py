@@ -38,7 +38,7 @@ def front(
     supernet: Annotated[Path | None, typer.Option(help="Only slices of this supernet file.")] = None,
     where: Annotated[Texts | None, typer.Option(help='Bounds, e.g. "latency_ms<=5"; repeat it.')] = None,
     best: Annotated[str | None, typer.Option(help="Only the best point in this metric.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg, .pdf or .html file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the points as CSV.")] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,

@@ -182,6 +182,11 @@ class TestFront:
         assert done.code == 0
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert sheet.read_text().startswith("key,")
+        page = tmp_path / "front.html"
+        assert searched("front", "--study", "toy", "--plot", str(page)).code == 0
+        key = searched("front", "--study", "toy", "--json").json["points"][0]["key"]
+        assert "<svg" in page.read_text()
+        assert key[:12] in page.read_text()
         assert searched("front", "--study", "toy", "--plot", "front.bmp").code == 2
 
     def test_epochs_choose_the_protocol(self, searched: Command) -> None:
