@@ -27,7 +27,7 @@ from archfront.search._types import (
     SearchBudget,
 )
 from archfront.spaces._errors import ConfigurationError, StoreError, UnknownNameError, UsageError
-from archfront.spaces._parameter import Real
+from archfront.spaces._numbers import Real
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import ENUMERABLE, SearchSpace
 

@@ -21,9 +21,11 @@ import pytest
 
 from archfront.search._strategy import Strategy
 from archfront.search._types import Asked, Constraint, Evaluation, Objective, Proposal, SearchBudget, Value
+from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import Equals, IndexBelow
 from archfront.spaces._errors import ArchfrontError, UsageError
-from archfront.spaces._parameter import Categorical, Integer, Ordinal, Repeated
+from archfront.spaces._numbers import Integer
+from archfront.spaces._parameter import Repeated
 from archfront.spaces._search_space import Configuration, SearchSpace
 
 __all__ = ["TOY_SPACES", "StrategyContract", "toy_values"]

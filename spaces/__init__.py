@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from archfront.spaces._registry import Registry
 
 if TYPE_CHECKING:
+    from archfront.spaces._choices import Categorical, Ordinal
     from archfront.spaces._condition import AtLeast, Equals, In, IndexBelow
     from archfront.spaces._costs import analytic_costs
     from archfront.spaces._metric import METRICS, Metric
     from archfront.spaces._model_space import ModelSpace
-    from archfront.spaces._parameter import Categorical, Integer, Ordinal, Real, Repeated, SelfTuned
+    from archfront.spaces._numbers import Integer, Real
+    from archfront.spaces._parameter import Repeated, SelfTuned
     from archfront.spaces._search_space import Configuration, Problem, SearchSpace
     from archfront.spaces._supernet import Supernet
     from archfront.spaces._task import Signature, Split, Task, TensorSpec
@@ -24,7 +26,9 @@ _HOMES = {
     "_costs": ("analytic_costs",),
     "_metric": ("METRICS", "Metric"),
     "_model_space": ("ModelSpace",),
-    "_parameter": ("Categorical", "Integer", "Ordinal", "Real", "Repeated", "SelfTuned"),
+    "_choices": ("Categorical", "Ordinal"),
+    "_numbers": ("Integer", "Real"),
+    "_parameter": ("Repeated", "SelfTuned"),
     "_search_space": ("Configuration", "Problem", "SearchSpace"),
     "_supernet": ("Supernet",),
     "_task": ("Signature", "Split", "Task", "TensorSpec"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from archfront.spaces._parameter import Integer, Real, _Choice
+from archfront.spaces._choices import Choice
+from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import SearchSpace
 
 __all__ = ["to_optuna", "to_ray"]
@@ -16,7 +17,7 @@ def to_optuna(space: SearchSpace) -> dict[str, Any]:
 
     domains: dict[str, Any] = {}
     for p in space:
-        if isinstance(p, _Choice):
+        if isinstance(p, Choice):
             domains[p.name] = CategoricalDistribution(p.options)
         elif isinstance(p, Integer):
             log = p.log and p.step == 1
@@ -32,7 +33,7 @@ def to_ray(space: SearchSpace) -> dict[str, Any]:
 
     domains: dict[str, Any] = {}
     for p in space:
-        if isinstance(p, _Choice):
+        if isinstance(p, Choice):
             domains[p.name] = tune.choice(list(p.options))
         elif isinstance(p, Integer) and p.log:
             domains[p.name] = tune.qlograndint(p.low, p.high + p.step, p.step)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from archfront.spaces._choices import Categorical
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
-from archfront.spaces._parameter import Categorical
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Signature, Split, Task

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archfront.spaces import _vary
+from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import Condition, Scalar
 from archfront.spaces._count import count_configurations
 from archfront.spaces._errors import ConfigurationError, UnknownNameError, UsageError
-from archfront.spaces._parameter import Categorical, Floats, Ordinal, Parameter, Repeated
+from archfront.spaces._parameter import Floats, Parameter, Repeated
 
 __all__ = ["Configuration", "Problem", "SearchSpace"]
 

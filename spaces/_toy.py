@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archfront.spaces._choices import Ordinal
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Integer, Ordinal, Real
+from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Signature, Split, Task, TensorSpec
 from archfront.spaces._tasks import CLASSIFICATION_METRICS, Classification

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from archfront.spaces._choices import Categorical
 from archfront.spaces._condition import Equals
-from archfront.spaces._parameter import Categorical, Integer, Parameter, Real
+from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import Parameter
 
 __all__ = ["OPTIMISER_PARAMETERS", "learning_rate", "make_optimiser", "set_learning_rate"]
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archfront.spaces._choices import Categorical
 from archfront.spaces._errors import TrainingError
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Categorical, Integer, Real
+from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.trainers._batches import batches, cut_and_mix
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate

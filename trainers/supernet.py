@@ -14,7 +14,7 @@ from torch.nn import functional
 from archfront.spaces import _supernet
 from archfront.spaces._errors import TrainingError
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Integer, Real
+from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.trainers._batches import batches
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate

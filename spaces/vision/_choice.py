@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from archfront.spaces._parameter import Categorical
+from archfront.spaces._choices import Categorical
 from archfront.spaces._search_space import Configuration, SearchSpace
 
 __all__ = ["Chosen", "cover_one_at_a_time"]

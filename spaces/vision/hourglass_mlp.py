@@ -10,10 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import Equals
 from archfront.spaces._errors import UsageError
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Categorical, Integer, Ordinal, Real, SelfTuned
+from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import SelfTuned
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Task
 from archfront.spaces.vision._choice import Chosen, cover_one_at_a_time

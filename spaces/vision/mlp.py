@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archfront.spaces._choices import Categorical
 from archfront.spaces._condition import Equals, IndexBelow
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Categorical, Integer, Real, Repeated, SelfTuned
+from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import Repeated, SelfTuned
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Task
 from archfront.spaces.vision._choice import cover_one_at_a_time

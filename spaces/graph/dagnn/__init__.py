@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import AtLeast, Equals, In
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Categorical, Integer, Ordinal, Real, SelfTuned
+from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import SelfTuned
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Task
 from archfront.spaces.graph._features import row_normalised

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from archfront.spaces._choices import Ordinal
 from archfront.spaces._errors import UnknownNameError
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._parameter import Ordinal
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import chunked
 from archfront.spaces._task import Task

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import IndexBelow
-from archfront.spaces._parameter import Categorical, Integer, Ordinal, Parameter, Real, Repeated
+from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import Parameter, Repeated
 from archfront.spaces._search_space import SearchSpace
 from archfront.spaces.vision.pflayer._operations import DOWN_OPS, POST_POOL_NORMS, SPATIAL_OPS
 from archfront.spaces.vision.pflayer._resnet import BLOCKS, RESNETS, ResNetShape
