@@ -20,19 +20,21 @@ ACTIONS = ("list", "import")
 
 @dataclass(frozen=True)
 class Official:
-    """A data set's official files: glob pattern, folder under the data folder, and a task that reads it."""
+    """A data set's official files: glob pattern, folder under the data folder, and a space and task that read it."""
 
     pattern: str
     folder: str
     space: str
+    task: str
 
 
 OFFICIAL = {
-    "mnist": Official("*-ubyte*", "mnist", "mlp"),
-    "fashion_mnist": Official("*-ubyte*", "fashion_mnist", "mlp"),
-    "cifar10": Official("*_batch*", "cifar-10-batches-py", "mlp"),
-    "cifar100": Official("t*", "cifar-100-python", "mlp"),
-    **{name: Official(f"ind.{name}.*", "planetoid", "dagnn") for name in ("cora", "citeseer", "pubmed")},
+    "mnist": Official("*-ubyte*", "mnist", "mlp", "mnist"),
+    "fashion_mnist": Official("*-ubyte*", "fashion_mnist", "mlp", "fashion_mnist"),
+    "cifar10": Official("*_batch*", "cifar-10-batches-py", "mlp", "cifar10"),
+    "cifar100": Official("t*", "cifar-100-python", "mlp", "cifar100"),
+    "imagenet32": Official("*_data*", "imagenet32", "hourglass_mlp", "sr2_imagenet32"),
+    **{name: Official(f"ind.{name}.*", "planetoid", "dagnn", name) for name in ("cora", "citeseer", "pubmed")},
 }
 
 
@@ -62,7 +64,7 @@ def data(
         document({"name": name, "files": [str(path) for path in copied]})
     else:
         console().print(f"{name}: {len(copied)} files in {copied[0].parent}")
-        console().print(f"  archfront search {OFFICIAL[name].space} --task {name}")
+        console().print(f"  archfront search {OFFICIAL[name].space} --task {OFFICIAL[name].task}")
 
 
 def import_files(name: str, folder: Path) -> list[Path]:
@@ -86,7 +88,7 @@ def import_files(name: str, folder: Path) -> list[Path]:
         if target / path.name in new:
             shutil.copyfile(path, target / path.name)
     try:
-        spaces.load(official.space, task=name).task().splits  # noqa: B018 - reading is the check
+        spaces.load(official.space, task=official.task).task().splits  # noqa: B018 - reading is the check
     except DataError:
         for path in new:
             path.unlink()

@@ -16,7 +16,7 @@ from archfront.spaces._task import Signature, Split, TensorSpec
 from archfront.spaces._tasks import CLASSIFICATION_METRICS, Classification
 from archfront.spaces.vision._arrays import Rows, checked_images, checked_labels, completed, one_shape, read_npz
 from archfront.spaces.vision._folder import read_image_folder
-from archfront.spaces.vision._official import read_cifar, read_mnist
+from archfront.spaces.vision._official import read_cifar, read_imagenet32, read_mnist
 
 __all__ = ["NAMED", "image_classification", "load_rows", "user_rows"]
 
@@ -122,5 +122,6 @@ NAMED: Mapping[str, ImageSet] = {
     "mnist": ImageSet((1, 28, 28), 10, _mnist_like(("mnist", "MNIST/raw"), "vision/mnist_10k.npz")),
     "cifar10": ImageSet((3, 32, 32), 10, _cifar("cifar-10-batches-py", 10, ("vision/cifar10_4k.npz",))),
     "cifar100": ImageSet((3, 32, 32), 100, _cifar("cifar-100-python", 100)),
+    "imagenet32": ImageSet((3, 32, 32), 1000, lambda: read_imagenet32(find("imagenet32"))),
     "imagenet": ImageSet((3, 224, 224), 1000, _imagenet),
 }

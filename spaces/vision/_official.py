@@ -1,4 +1,4 @@
-"""The official files of MNIST, Fashion-MNIST (idx-ubyte) and CIFAR (python pickles), as their authors publish them."""
+"""The official files of MNIST, Fashion-MNIST (idx-ubyte), CIFAR and ImageNet-32 (python pickles), as published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archfront.spaces._errors import DataError
 from archfront.spaces._unpickle import unpickle
 from archfront.spaces.vision._arrays import Rows
 
-__all__ = ["read_cifar", "read_idx", "read_mnist"]
+__all__ = ["read_cifar", "read_idx", "read_imagenet32", "read_mnist"]
 
 _UBYTE = 0x08
 _CIFAR_PIXELS = 3 * 32 * 32
@@ -78,7 +78,20 @@ def read_cifar(folder: Path, classes: int) -> dict[str, Rows]:
     return parts
 
 
-def _batch(path: Path, labels: str, classes: int) -> Rows:
+def read_imagenet32(folder: Path) -> dict[str, Rows]:
+    """Parts "train" (as many train_data_batch_<i> as are there) and "test" (val_data) of the 32-pixel ImageNet.
+
+    Its labels count from 1; the `mean` image that each file carries is not subtracted.
+    """
+    train = sorted(folder.glob("train_data_batch_*"), key=lambda path: (len(path.name), path.name))
+    if not train:
+        raise DataError(f"no file 'train_data_batch_<i>' in {str(folder)!r}", "unpack the official 32x32 version")
+    batches = [_batch(path, "labels", 1000, first=1) for path in train]
+    rows = Rows(np.concatenate([b.x for b in batches]), np.concatenate([b.y for b in batches]))
+    return {"train": rows, "test": _batch(folder / "val_data", "labels", 1000, first=1)}
+
+
+def _batch(path: Path, labels: str, classes: int, first: int = 0) -> Rows:
     if not path.exists():
         raise DataError(f"no file {path.name!r} in {str(path.parent)!r}", "unpack the official python version whole")
     content: Any = unpickle(path)
@@ -88,6 +101,7 @@ def _batch(path: Path, labels: str, classes: int) -> Rows:
     x, y = np.asarray(content["data"]), np.asarray(content[labels])
     if x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != _CIFAR_PIXELS:
         raise DataError(f"{path.name}: 'data' has shape {x.shape} and dtype {x.dtype}", "expected (N, 3072) uint8")
-    if y.shape != (len(x),) or y.dtype.kind not in "iu" or (len(y) and not 0 <= y.min() <= y.max() < classes):
-        raise DataError(f"{path.name}: {labels!r} has shape {y.shape}", f"expected {len(x)} integers below {classes}")
-    return Rows(x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), y)
+    last = first + classes - 1
+    if y.shape != (len(x),) or y.dtype.kind not in "iu" or (len(y) and not first <= y.min() <= y.max() <= last):
+        raise DataError(f"{path.name}: {labels!r} has shape {y.shape}", f"expected {len(x)} integers {first}..{last}")
+    return Rows(x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), y - first)

@@ -58,7 +58,11 @@ class HourglassMlp(ModelSpace):
             self_tuned=SelfTuned("*.blocks.*.dropout", "logit", 0.5),
         ),
     )
-    tasks = (*IMAGE_TASKS, *(f"{task}_{on}" for on in ("fashion_mnist", "mnist") for task in IMAGE_TASKS), "pairs")
+    tasks = (
+        *IMAGE_TASKS,
+        *(f"{task}_{on}" for on in ("fashion_mnist", "mnist", "imagenet32") for task in IMAGE_TASKS),
+        "pairs",
+    )
     recipe = {
         "backprop": {
             "optimizer": "adamw",

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from archfront.spaces._errors import DataError
+from archfront.spaces.vision._image_pairs import image_to_image
 from archfront.spaces.vision._images import image_classification
 from archfront.spaces.vision._official import read_idx
 
@@ -109,13 +110,29 @@ def test_cifar_pixels_are_red_then_green_then_blue(home: Path) -> None:
     assert np.allclose(x.flatten(1).numpy() * 255, raw, atol=1e-3)
 
 
+def test_imagenet32_counts_its_labels_from_one(home: Path) -> None:
+    folder = home / "imagenet32"
+    folder.mkdir()
+    for name in ("train_data_batch_1", "train_data_batch_2", "val_data"):
+        pixels = RNG.integers(0, 256, (20, 3072), np.uint8)
+        content = {"data": pixels, "labels": [1, 2, 3, 1000] * 5, "mean": pixels.mean(axis=0)}
+        (folder / name).write_bytes(pickle.dumps(content, 2))
+    task = image_to_image("sr2_imagenet32", data=None, seed=0)
+    assert task.signature.inputs[0].shape == (3, 16, 16)
+    assert {part: split.target.shape[1] for part, split in task.splits.items()} == dict.fromkeys(task.splits, 3072)
+    assert sum(map(len, task.splits.values())) == 60
+    (folder / "val_data").write_bytes(pickle.dumps({"data": pixels, "labels": [0] * 20}))
+    with pytest.raises(DataError, match=r"val_data.*integers 1\.\.1000"):
+        image_to_image("denoise_imagenet32", data=None, seed=0).split("test")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"labels": [1]}, "lacks 'data'.*it has labels"),
         ([1, 2], "lacks 'data'.*list"),
         ({"data": np.zeros((2, 9), np.uint8), "labels": [0, 1]}, r"\(2, 9\).*\(N, 3072\) uint8"),
-        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 10]}, "integers below 10"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 10]}, r"integers 0\.\.9"),
         ({"data": os.getcwd, "labels": [0]}, "asks for posix.getcwd"),
     ],
 )
