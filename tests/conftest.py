@@ -11,8 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+# a busy machine is no failure; in CI the same examples are tried every time
+settings.register_profile(
+    "archfront", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("archfront")
 
 
 @pytest.fixture(scope="session")
