@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from archfront.spaces._registry import Registry
 
 if TYPE_CHECKING:
+    from archfront.trainers._bilevel import choose_operations
     from archfront.trainers._slice import evaluate_slice, load_bank, save_bank
     from archfront.trainers._trainer import Trainer
     from archfront.trainers._types import Budget, Report
@@ -17,6 +18,7 @@ _HOME = {
     "Budget": "_types",
     "Report": "_types",
     "Trainer": "_trainer",
+    "choose_operations": "_bilevel",
     "evaluate_slice": "_slice",
     "load_bank": "_slice",
     "save_bank": "_slice",
@@ -27,6 +29,7 @@ __all__ = [
     "Budget",
     "Report",
     "Trainer",
+    "choose_operations",
     "evaluate_slice",
     "load",
     "load_bank",

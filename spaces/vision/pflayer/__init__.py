@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archfront.spaces._choices import Ordinal
-from archfront.spaces._errors import UnknownNameError
+from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import chunked
 from archfront.spaces._task import Task
 from archfront.spaces.vision._choice import cover_one_at_a_time
 from archfront.spaces.vision._images import image_classification
-from archfront.spaces.vision.pflayer._resnet import RESNETS, build_resnet
+from archfront.spaces.vision.pflayer._differentiable import chosen_operations, mix_operations
+from archfront.spaces.vision.pflayer._resnet import RESNETS, ResNet, build_resnet
 from archfront.spaces.vision.pflayer._tables import PRESETS, VARIANTS, epochs_of, recipe_of
 from archfront.spaces.vision.pflayer._towers import PITS, VITS, build_pit, build_vit
 
@@ -79,6 +80,21 @@ class PfLayer(ModelSpace):
         if self.variant in VITS:
             return build_vit(VITS[self.variant], config, image, classes)
         return build_pit(PITS[self.variant], config, image, classes)
+
+    def mixed(self, config: Configuration, temperature: float = 1.0) -> nn.Module:
+        """The network of a configuration with all candidate operations in every block, weighted by parameters named
+        `alpha` (DARTS). Raises UsageError for variants and blocks whose candidates cannot be summed."""
+        return mix_operations(self._resnet(config), RESNETS[self.variant], config, temperature)
+
+    def discretised(self, net: nn.Module, config: Configuration) -> Configuration:
+        """The configuration in which every block of a mixed network has its best operation."""
+        assert isinstance(net, ResNet)
+        return self.search_space.canonicalise({**config, **chosen_operations(net, RESNETS[self.variant], config)})
+
+    def _resnet(self, config: Configuration) -> ResNet:
+        if self.variant not in RESNETS:
+            raise UsageError(f"variant {self.variant!r} has no mixed network", f"use {' or '.join(RESNETS)}")
+        return build_resnet(RESNETS[self.variant], config, self.signature.inputs[0].shape[0], self.signature.outputs)
 
     def cover(self, fixed: Mapping[str, Any] | None = None) -> list[Configuration]:
         """Every block type with every operation in all blocks at once; for the shortcut of a first block, which the
