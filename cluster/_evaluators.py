@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from archfront import trainers
 from archfront.cluster._trial import ReportCallback, TrialResult
 from archfront.cluster._trial_files import TrialFiles
@@ -41,13 +43,13 @@ class TrainingEvaluator:
     budget: Budget
     train_seed: int
     files: TrialFiles | None = None
-    device: str = "cpu"
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """Continues from the proposal's checkpoint when there is one."""
         started = time.perf_counter()
         make = trainers.load(self.trainer)
-        trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=self.device)
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that a trial was not given
+        trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=device)
         if self.files is not None and (saved := self.files.load(f"{proposal}.checkpoint")) is not None:
             trainer.load_state_dict(saved["trainer"])
             metrics = dict(saved["metrics"])

@@ -87,7 +87,8 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
     _remove(folder)  # of a sitting that was killed
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(_trainable, job=_Job(uuid.uuid4().hex, loop.plan.evaluator, _metric(loop))), {"cpu": 1}
+            tune.with_parameters(_trainable, job=_Job(uuid.uuid4().hex, loop.plan.evaluator, _metric(loop))),
+            _resources(loop.capacity),
         ),
         tune_config=tune.TuneConfig(
             num_samples=-1,
@@ -111,6 +112,14 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
     if adapter.error is not None:
         raise adapter.error
     loop.finish()
+
+
+def _resources(slots: int) -> dict[str, float]:
+    """One CPU per trial, and an equal share of the cluster's GPUs where there are any."""
+    import ray
+
+    gpus = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    return {"cpu": 1, "gpu": min(1.0, gpus / slots)} if gpus else {"cpu": 1}
 
 
 def _remove(url: str) -> None:
