@@ -10,7 +10,7 @@ from archfront.cluster._measure import Measurer
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._timing import Timing
 from archfront.cluster._trial_files import TrialFiles
-from archfront.cluster.store import ALL_DEVICES, DeviceSession, Store
+from archfront.cluster.store import ALL_DEVICES, DeviceSession, FrontPoint, Store
 from archfront.search._types import Configuration, Proposal, Value
 from archfront.spaces._errors import MeasurementError
 
@@ -77,10 +77,21 @@ class Measuring:
         return self._sessions.pop(proposal.id, [])
 
     def measure_front(self) -> None:
-        """Measure the members of the study's front again, interleaved, and store the sessions."""
+        """Measure the members of the study's front again, interleaved, and store the sessions.
+
+        A member that only comes onto the front by these measurements is measured again too.
+        """
         if not self._slots:
             return
-        points = self.store.front(study=self.record.name, device=ALL_DEVICES).points
+        done: set[str] = set()
+        while points := [p for p in self._front_points() if p.key not in done]:
+            self._measure_points(points)
+            done.update(point.key for point in points)
+
+    def _front_points(self) -> Sequence[FrontPoint]:
+        return self.store.front(study=self.record.name, device=ALL_DEVICES).points
+
+    def _measure_points(self, points: Sequence[FrontPoint]) -> None:
         for name in dict.fromkeys(device for _, device in self._slots):
             device = self.plan.devices[name]
             metrics = [metric for metric, place in self._slots if place == name]
