@@ -51,7 +51,7 @@ def replacements(convolutions: Configuration) -> None:
     for (name, config), timing in zip(changed.items(), timings, strict=True):
         assert isinstance(timing, Timing), timing
         costs = analytic_costs(space, config)
-        values = {"latency_ms": timing.value, "spread": timing.spread, "quiet": timing.quiet}
+        values = {"latency_ms": timing.value, "spread": timing.spread, "drift": timing.drift}
         rows.append({"network": name, **values, "macs_m": costs["macs_m"], "params_m": costs["params_m"]})
     faster = sum(row["latency_ms"] < rows[0]["latency_ms"] for row in rows[1:])
     write(

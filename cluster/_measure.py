@@ -31,8 +31,6 @@ __all__ = ["Measurer", "device_lock"]
 START_SECONDS = 120.0
 SECONDS_PER_CONFIGURATION = 20.0
 LOCK_SECONDS = 600.0
-REFERENCES = 2
-"""How many reference kernels there are."""
 
 
 class Measurer:
@@ -72,7 +70,7 @@ class Measurer:
                 tuple(p or os.getcwd() for p in sys.path),
             )
             reply = self._exchange(pickle.dumps(request), limit)
-            if reply.best:
+            if math.isfinite(reply.best):
                 memory.seek(0)
                 memory.truncate()
                 memory.write(json.dumps(reply.best))
@@ -128,7 +126,7 @@ class Measurer:
 def device_lock(device: Device) -> Iterator[TextIO]:
     """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after ten minutes.
 
-    The locked file remembers the reference kernels' best milliseconds, so that later sessions know a quiet host.
+    The locked file remembers the reference kernel's best milliseconds, so that sessions are comparable.
     """
     path = Path(tempfile.gettempdir()) / f"archfront-{os.getuid()}-{device.identity}.lock"
     with path.open("a+") as file:
@@ -146,11 +144,10 @@ def device_lock(device: Device) -> Iterator[TextIO]:
         yield file
 
 
-def _remembered(memory: TextIO) -> tuple[float, ...]:
-    """The best milliseconds in the lock file, infinities where none are known."""
+def _remembered(memory: TextIO) -> float:
+    """The best milliseconds in the lock file, infinity where none are known."""
     memory.seek(0)
     try:
-        known = [float(value) for value in json.loads(memory.read())]
+        return float(json.loads(memory.read()))
     except (ValueError, TypeError):
-        known = []
-    return tuple(known) if len(known) == REFERENCES else (math.inf,) * REFERENCES
+        return math.inf

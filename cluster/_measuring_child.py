@@ -6,6 +6,7 @@ and its pickle.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sys
@@ -25,16 +26,16 @@ class Request:
     threads: int
     batch: int
     seed: int
-    best: tuple[float, ...]
+    best: float
     path: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A Timing, or an error text, per configuration, and the reference kernels' best milliseconds on this host."""
+    """A Timing, or an error text, per configuration, and the reference kernel's best milliseconds on this host."""
 
     timings: tuple[Any, ...]
-    best: tuple[float, ...] = ()
+    best: float = math.inf
 
 
 def write_message(stream: IO[bytes], data: bytes) -> None:

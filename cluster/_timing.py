@@ -19,23 +19,25 @@ WARM_UP_CALLS = 20
 WARM_UP_SECONDS = 0.05
 BLOCK_SECONDS = 0.0015
 """Calls are timed in blocks of about this length: long for the clock, short for the scheduler."""
-ENOUGH_BLOCKS = 12
+ENOUGH_BLOCKS = 30
 RELATIVE_ERROR = 0.01
 """A network is done when the standard error of its median, as a share of the median, is below this."""
-SECONDS_PER_NETWORK = 2.0
+SECONDS_PER_NETWORK = 1.0
 """... or after this long, blocks of the reference included."""
-QUIET = 1.3
-"""A block is undisturbed when each reference kernel beside it took at most this times its best ..."""
+CALIBRATION_SECONDS = 1.0
+"""How long the reference runs alone on a host where its best time is not known."""
+BEST_PERCENTILE = 2
+"""Of the reference's blocks: low, so that the best is soon the host's best and then stays; not the one lucky block."""
 OWN_SHARE = 0.97
-"""... and the process had the core for this share of both."""
+"""A block counts when the process had the core for this share of it and of the reference beside it."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per call. `value` is the 10th percentile of the undisturbed blocks; where there are too few, of the
-    blocks that had the core to themselves; of all as a last resort. Minimum, median and spread (interquartile range
-    over the median) are of the same blocks. `drift` is how much slower than their best on this host the reference
-    kernels ran beside it (the slower of the two, as a share); `quiet` the share of undisturbed blocks.
+    """Milliseconds per call. `value` is the median over blocks of the network's time over the reference's beside it,
+    times the reference's best on this host: what it would take were the host undisturbed. `minimum`, `median` and
+    `spread` (interquartile range over the median) are of the same blocks as the clock saw them. `drift` is how much
+    slower than its best the reference ran beside it, as a share. `n` calls were timed.
     """
 
     value: float
@@ -44,7 +46,6 @@ class Timing:
     spread: float
     n: int
     drift: float
-    quiet: float
 
 
 @dataclass(frozen=True)
@@ -61,32 +62,25 @@ class _Candidate:
     inputs: tuple[Tensor, ...]
     calls: int = 1
     blocks: list[_Block] = field(default_factory=list)
-    references: list[tuple[_Block, ...]] = field(default_factory=list)
-    """The reference kernels' blocks beside each block."""
+    references: list[_Block] = field(default_factory=list)
+    """The reference's block beside each block."""
 
-    def slowness(self, best: Sequence[float]) -> Floats:
-        """How many times its best the slower reference took beside each block."""
-        walls = np.array([[block.wall_ms for block in beside] for beside in self.references])
-        return np.asarray((walls / np.array(best)).max(axis=1))
+    def chosen(self) -> tuple[Floats, Floats]:
+        """Milliseconds of the network and of the reference beside it where both had the core to themselves; of all
+        blocks where too few had."""
+        pairs = list(zip(self.blocks, self.references, strict=True))
+        walls = np.array([(block.wall_ms, beside.wall_ms) for block, beside in pairs])
+        own = np.array([min(block.own, beside.own) for block, beside in pairs]) >= OWN_SHARE
+        if own.sum() >= ENOUGH_BLOCKS:
+            walls = walls[own]
+        return walls[:, 0], walls[:, 1]
 
-    def chosen(self, best: Sequence[float]) -> tuple[Floats, float]:
-        """The milliseconds that count, and the share of undisturbed blocks."""
-        wall = np.array([block.wall_ms for block in self.blocks])
-        shares = [min(b.own, *(r.own for r in r_)) for b, r_ in zip(self.blocks, self.references, strict=True)]
-        own = np.array(shares) >= OWN_SHARE
-        quiet = own & (self.slowness(best) <= QUIET)
-        for selected in (quiet, own):
-            if selected.sum() >= ENOUGH_BLOCKS:
-                return wall[selected], float(quiet.mean())
-        return wall, float(quiet.mean())
-
-    def done(self, best: Sequence[float]) -> bool:
-        """Whether the median of the undisturbed blocks is certain."""
-        blocks, quiet = self.chosen(best)
-        if quiet * len(self.blocks) < ENOUGH_BLOCKS:
-            return False
-        low, median, high = np.percentile(blocks, [25, 50, 75])
-        return bool((high - low) / median / len(blocks) ** 0.5 < RELATIVE_ERROR)
+    def done(self) -> bool:
+        """Whether the median of the ratios is certain."""
+        block, beside = self.chosen()
+        low, median, high = np.percentile(block / beside, [25, 50, 75])
+        certain = (high - low) / median / len(block) ** 0.5 < RELATIVE_ERROR
+        return bool(certain and len(block) >= ENOUGH_BLOCKS)
 
 
 def time_networks(
@@ -95,34 +89,42 @@ def time_networks(
     device: str = "cpu",
     threads: int = 1,
     seed: int = 0,
-    best: Sequence[float] = (math.inf, math.inf),
-) -> tuple[list[Timing], tuple[float, ...]]:
-    """Time eval-mode networks on their inputs, interleaved in shuffled order, two reference kernels before each block.
+    best: float = math.inf,
+) -> tuple[list[Timing], float]:
+    """Time eval-mode networks on their inputs, interleaved in shuffled order, a reference kernel before each block.
 
-    `best` are the references' best milliseconds known on this host; the new ones are returned too. Sets the number of
+    `best` is the reference's best milliseconds known on this host; the new one is returned too. Sets the number of
     torch's threads and leaves it so: call it in a process of its own.
     """
     torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     candidates = [_Candidate(net.eval().to(device), tuple(t.to(device) for t in inputs)) for net, inputs in networks]
     block = _cuda_block if device == "cuda" else _cpu_block
-    references = _references(device)
+    reference = _reference(device)
     with torch.inference_mode():
-        for candidate in [*references, *candidates]:
+        for candidate in [reference, *candidates]:
             _warm_up(candidate, block)
+        seen = _alone(reference, block) if math.isinf(best) else []
         waiting = list(range(len(candidates)))
         deadline = time.perf_counter() + SECONDS_PER_NETWORK * len(candidates)
-        seen: list[tuple[float, ...]] = []
         while waiting and time.perf_counter() < deadline:
             for i in rng.permutation(waiting):
-                beside = tuple(block(reference) for reference in references)
+                beside = block(reference)
                 candidates[i].references.append(beside)
                 candidates[i].blocks.append(block(candidates[i]))
-                seen.append(tuple(b.wall_ms for b in beside))
-            low = np.percentile(seen, 10, axis=0)
-            best = [min(known, float(now)) for known, now in zip(best, low, strict=True)]
-            waiting = [i for i in waiting if not candidates[i].done(best)]
-    return [_timing(candidate, best) for candidate in candidates], tuple(best)
+                seen.append(beside.wall_ms)
+            waiting = [i for i in waiting if not candidates[i].done()]
+    best = min(best, float(np.percentile(seen, BEST_PERCENTILE))) if seen else best
+    return [_timing(candidate, best) for candidate in candidates], best
+
+
+def _alone(reference: _Candidate, block: Callable[[_Candidate], _Block]) -> list[float]:
+    """Milliseconds of the reference for a while with nothing between: what it can do here."""
+    deadline = time.perf_counter() + CALIBRATION_SECONDS
+    seen = [block(reference).wall_ms]
+    while time.perf_counter() < deadline:
+        seen.append(block(reference).wall_ms)
+    return seen
 
 
 def _warm_up(candidate: _Candidate, block: Callable[[_Candidate], _Block]) -> None:
@@ -153,20 +155,20 @@ def _cuda_block(candidate: _Candidate) -> _Block:
     return _Block(float(begin.elapsed_time(end)) / candidate.calls, 1.0)
 
 
-def _references(device: str) -> list[_Candidate]:
-    """Two kernels that are always the same: one that computes within the caches, one that streams eight megabytes of
-    weights. Their times show what else the host does."""
-    layers = [nn.Linear(64, 64) for _ in range(8)]
-    computing = nn.Sequential(*layers, nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512))
-    streaming = nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1024))
-    kernels = [(computing, torch.ones(16, 64)), (streaming, torch.ones(1, 1024))]
-    return [_Candidate(net.to(device), (x.to(device),)) for net, x in kernels]
+def _reference(device: str) -> _Candidate:
+    """A kernel that is always the same: half its time goes into many small calls, half into products within the caches,
+    the two things networks of a millisecond do. So its time shows how much slower they run for what else the host does
+    (docs/results/measuring_agreement.md).
+    """
+    calls = [nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(24)]
+    products = [nn.Linear(8, 64), *(nn.Linear(64, 64) for _ in range(7)), nn.Linear(64, 512), nn.Linear(512, 512)]
+    return _Candidate(nn.Sequential(*calls, *products).to(device), (torch.ones(16, 8).to(device),))
 
 
-def _timing(candidate: _Candidate, best: Sequence[float]) -> Timing:
-    blocks, quiet = candidate.chosen(best)
-    low, quarter, median, three_quarters = np.percentile(blocks, [10, 25, 50, 75])
-    drift = float(np.median(candidate.slowness(best))) - 1
+def _timing(candidate: _Candidate, best: float) -> Timing:
+    block, beside = candidate.chosen()
+    quarter, median, three_quarters = np.percentile(block, [25, 50, 75])
+    value = float(np.median(block / beside)) * best
     spread = float((three_quarters - quarter) / median)
-    n = len(blocks) * candidate.calls
-    return Timing(float(low), float(blocks.min()), float(median), spread, n, drift, quiet)
+    drift = float(np.median(beside)) / best - 1
+    return Timing(value, float(block.min()), float(median), spread, len(block) * candidate.calls, drift)
