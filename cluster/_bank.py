@@ -11,6 +11,7 @@ import torch
 
 from archfront import trainers
 from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster._turns import TrainingTurns
 from archfront.cluster.store import Store, StudyRecord
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._supernet import Supernet
@@ -70,7 +71,7 @@ def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: st
         checkpoint = f"{name[:32]}.checkpoint"
         if (saved := files.load(checkpoint)) is not None:
             trainer.load_state_dict(saved)
-        for _ in trainer.run():
+        for _ in TrainingTurns().paced(trainer.run()):
             files.save(checkpoint, trainer.state_dict())
     finally:
         torch.set_num_threads(threads)

@@ -14,6 +14,7 @@ import torch
 from archfront import trainers
 from archfront.cluster._trial import ReportCallback, TrialResult
 from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster._turns import TrainingTurns
 from archfront.spaces._costs import analytic_costs
 from archfront.spaces._errors import UsageError
 from archfront.spaces._model_space import ModelSpace
@@ -45,40 +46,46 @@ class TrainingEvaluator:
     files: TrialFiles | None = None
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
-        """Continues from the proposal's checkpoint when there is one."""
-        started = time.perf_counter()
-        make = trainers.load(self.trainer)
-        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that a trial was not given
-        trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=device)
-        if self.files is not None and (saved := self.files.load(f"{proposal}.checkpoint")) is not None:
-            trainer.load_state_dict(saved["trainer"])
-            metrics = dict(saved["metrics"])
-        else:
-            metrics = {}
+        """Continues from the proposal's checkpoint when there is one. Pauses between epochs for measurements."""
+        turns = TrainingTurns()
+        with turns.take():
+            trainer, metrics = self._started(proposal, config)
         stride = max(1, self.budget.epochs // REPORTS)
         reported = trainer.epoch
-        for given in trainer.run():
+        for given in turns.paced(trainer.run()):
             metrics = dict(given.metrics)
             if given.step % stride == 0:
                 reported = given.step
                 self._checkpoint(proposal, trainer, metrics, report)
         if reported != trainer.epoch:
             self._checkpoint(proposal, trainer, metrics, report)
-        weights = ""
-        if self.files is not None:
-            weights = self.files.save(f"{proposal}.weights", trainer.export().state_dict())
-        test = trainer.evaluate("test") if "test" in self.space.task().splits else {}
+        with turns.take():
+            weights = ""
+            if self.files is not None:
+                weights = self.files.save(f"{proposal}.weights", trainer.export().state_dict())
+            test = trainer.evaluate("test") if "test" in self.space.task().splits else {}
+            costs = analytic_costs(self.space, trainer.config)
         return TrialResult(
             proposal,
             "ok",
             metrics,
             {f"test_{name}": value for name, value in test.items()},
-            analytic_costs(self.space, trainer.config),
+            costs,
             "trained",
             trainer.epoch,
-            time.perf_counter() - started,
+            turns.seconds,
             weights=weights,
         )
+
+    def _started(self, proposal: str, config: Configuration) -> tuple[Trainer, dict[str, float]]:
+        """The trainer as its checkpoint left it, and its last metrics."""
+        make = trainers.load(self.trainer)
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that a trial was not given
+        trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=device)
+        if self.files is None or (saved := self.files.load(f"{proposal}.checkpoint")) is None:
+            return trainer, {}
+        trainer.load_state_dict(saved["trainer"])
+        return trainer, dict(saved["metrics"])
 
     def _checkpoint(self, proposal: str, trainer: Trainer, metrics: dict[str, float], report: ReportCallback) -> None:
         if self.files is not None:
@@ -96,14 +103,15 @@ class SliceEvaluator:
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """One report."""
-        started = time.perf_counter()
-        own = {name: value for name, value in config.items() if name in self.space.search_space}
-        net = calibrated_subnet(self.loaded(), own)
-        data = self.space.prepared(own, self.space.task().split("val"))
-        metrics = self.space.task().score(*data.chosen(outputs_of(net, data)))
+        turns = TrainingTurns()
+        with turns.take():
+            own = {name: value for name, value in config.items() if name in self.space.search_space}
+            net = calibrated_subnet(self.loaded(), own)
+            data = self.space.prepared(own, self.space.task().split("val"))
+            metrics = self.space.task().score(*data.chosen(outputs_of(net, data)))
+            costs = analytic_costs(self.space, own)
         report(1, metrics)
-        costs = analytic_costs(self.space, own)
-        return TrialResult(proposal, "ok", metrics, {}, costs, "sliced", 0, time.perf_counter() - started)
+        return TrialResult(proposal, "ok", metrics, {}, costs, "sliced", 0, turns.seconds)
 
     def loaded(self) -> Supernet:
         """The bank, once per process."""

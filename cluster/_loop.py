@@ -108,9 +108,7 @@ class StudyLoop:
     def next(self) -> Step:
         """The next proposal to launch, already in the store; "wait" or "done"."""
         while True:
-            if self._must_drain():
-                if self._running:
-                    return "wait"
+            if self._must_measure():
                 self._measure()
                 continue
             if self._out_of_time():
@@ -121,12 +119,10 @@ class StudyLoop:
             if not self._queue:
                 self._ask_more()
             if not self._queue:
-                if self._running:
-                    return "wait"
-                if self._unmeasured:
+                if self._unmeasured and not self._ended:  # the strategy waits for them
                     self._measure()
                     continue
-                return "done"
+                return "wait" if self._running else "done"
             proposal = self._queue.popleft()
             if (stored := self._stored(proposal)) is not None:
                 self._settle(stored)
@@ -185,7 +181,7 @@ class StudyLoop:
             self.store.add_reports([Report(proposal, step, finite)])
 
     def completed(self, result: TrialResult) -> None:
-        """A trial ended, in whatever way. Measured at the next drain if it is worth it, else told at once."""
+        """A trial ended, in whatever way. Measured soon if its device values are not known, else told at once."""
         proposal = self._running.pop(result.proposal, None)
         if proposal is None:
             return  # told already: an orphan of an earlier attempt
@@ -197,13 +193,13 @@ class StudyLoop:
         else:
             self._deliver([self._outcome(ended, {})])
 
-    def _must_drain(self) -> bool:
-        """Whether to stop launching until the waiting measurements are done."""
+    def _must_measure(self) -> bool:
+        """Whether enough waits, or nothing else happens."""
         waiting = len(self._unmeasured)
         return waiting > 0 and (waiting >= 2 * self.capacity or not self._running)
 
     def _measure(self) -> None:
-        """Measure all that waits, back to back in shuffled order, and tell it."""
+        """Measure all that waits, back to back in shuffled order, and tell it. The host's trainings pause meanwhile."""
         waiting = sorted(self._unmeasured.values(), key=lambda ended: ended.proposal.number)
         measured = self.measuring.measure([ended.proposal for ended in waiting])
         self._unmeasured.clear()

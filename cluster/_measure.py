@@ -22,6 +22,7 @@ import cloudpickle
 from archfront.cluster._device import Device
 from archfront.cluster._measuring_child import Answer, Request, read_message, write_message
 from archfront.cluster._timing import Timing
+from archfront.cluster._turns import measuring_turn
 from archfront.spaces._errors import MeasurementError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
@@ -40,7 +41,6 @@ class Measurer:
         self.device = device
         self._space = cloudpickle.dumps(space)
         self._child: subprocess.Popen[bytes] | None = None
-        self._requests = 0
 
     def measure(self, configs: Sequence[Configuration], seed: int = 0) -> list[Timing | MeasurementError]:
         """A Timing, or the error, for each configuration. Nothing else of ours may run on the host meanwhile.
@@ -57,8 +57,9 @@ class Measurer:
             return [self.measure([config], seed)[0] for config in configs]
 
     def _ask(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
-        limit = SECONDS_PER_CONFIGURATION * len(configs) + (START_SECONDS if self._requests == 0 else 0)
-        with device_lock(self.device) as memory:
+        limit = SECONDS_PER_CONFIGURATION * len(configs)
+        child = self._started()
+        with device_lock(self.device) as memory, measuring_turn():
             request = Request(
                 self._space,
                 tuple(configs),
@@ -69,41 +70,43 @@ class Measurer:
                 _remembered(memory),
                 tuple(p or os.getcwd() for p in sys.path),
             )
-            reply = self._exchange(pickle.dumps(request), limit)
+            reply = self._exchange(child, pickle.dumps(request), limit)
             if math.isfinite(reply.best):
                 memory.seek(0)
                 memory.truncate()
                 memory.write(json.dumps(reply.best))
-        self._requests += 1
         name = f"device {self.device.name!r}"
         if len(reply.timings) != len(configs):
             raise MeasurementError(f"{name} could not measure: {reply.timings[0]}")
         return [r if isinstance(r, Timing) else MeasurementError(f"on {name}: {r}") for r in reply.timings]
 
-    def _exchange(self, message: bytes, limit: float) -> Answer:
-        child = self._started()
+    def _exchange(self, child: subprocess.Popen[bytes], message: bytes, limit: float) -> Answer:
         assert child.stdin is not None
-        assert child.stdout is not None
-        try:
+        with suppress(OSError):  # the process died: then it does not answer
             write_message(child.stdin, message)
-            ready, _, _ = select.select([child.stdout], [], [], limit)
-            reply = read_message(child.stdout) if ready else None
-        except OSError:
-            ready, reply = [child.stdout], None
-        if reply is None:
+        answer: Answer = pickle.loads(self._heard(child, limit))
+        return answer
+
+    def _heard(self, child: subprocess.Popen[bytes], limit: float) -> bytes:
+        """The child's next message. Raises MeasurementError, and ends the child, when there is none in time."""
+        assert child.stdout is not None
+        ready, _, _ = select.select([child.stdout], [], [], limit)
+        message = read_message(child.stdout) if ready else None
+        if message is None:
             self.close()
             reason = "its process died" if ready else f"no answer within {limit:.0f} s"
             raise MeasurementError(f"device {self.device.name!r} could not measure: {reason}")
-        answer: Answer = pickle.loads(reply)
-        return answer
+        return message
 
     def _started(self) -> subprocess.Popen[bytes]:
+        """The process, when it has imported what it needs: trainings go on meanwhile."""
         if self._child is None or self._child.poll() is not None:
             self.close()
             threads = str(self.device.threads)
             environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
             command = [sys.executable, "-c", "from archfront.cluster._measuring_child import main; main()"]
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            self._heard(self._child, START_SECONDS)
         return self._child
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The process that measures: reads requests from standard input, writes answers to standard output.
 
-A request is a pickled `Request`; the answer is a pickled `Answer`. Each message is its length (8 bytes, big endian)
-and its pickle.
+The first message says that it is ready. A request is a pickled `Request`, the answer a pickled `Answer`. Each message
+is its length (8 bytes, big endian) and its bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ import pickle
 import sys
 from dataclasses import dataclass
 from typing import IO, Any
+
+import cloudpickle
+import torch
+
+from archfront.cluster._timing import time_networks
 
 __all__ = ["Answer", "Request", "read_message", "write_message"]
 
@@ -56,11 +61,6 @@ def read_message(stream: IO[bytes]) -> bytes | None:
 
 def answer(request: Request) -> Answer:
     """Build every network, then time those that run."""
-    import cloudpickle
-    import torch
-
-    from archfront.cluster._timing import time_networks
-
     sys.path[:] = [*request.path, *(p for p in sys.path if p not in request.path)]
     space = cloudpickle.loads(request.space)
     answers: list[Any] = [None] * len(request.configs)
@@ -89,6 +89,7 @@ def main() -> None:
     """Answer until standard input ends. Whatever a network prints goes to standard error."""
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    write_message(channel, b"ready")
     while (message := read_message(sys.stdin.buffer)) is not None:
         try:
             reply = answer(pickle.loads(message))

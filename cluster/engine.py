@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from archfront.cluster._loop import StudyLoop
-from archfront.cluster._memory import give_memory_back
+from archfront.cluster._memory import give_memory_back, keep_memory
 from archfront.cluster._trial import Evaluator, TrialResult, run_trial
 from archfront.spaces._errors import ArchfrontError, UsageError
 
@@ -151,6 +151,7 @@ def _trainable(config: dict[str, Any], job: _Job) -> None:
     from ray import tune
 
     torch.set_num_threads(1)
+    keep_memory()
     last: dict[str, Any] = {"epoch": 0}
 
     def report(epoch: int, metrics: Mapping[str, float]) -> None:
