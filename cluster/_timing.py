@@ -22,7 +22,7 @@ BLOCK_SECONDS = 0.0015
 ENOUGH_BLOCKS = 30
 RELATIVE_ERROR = 0.01
 """A network is done when the standard error of its median, as a share of the median, is below this."""
-SECONDS_PER_NETWORK = 1.0
+SECONDS_PER_NETWORK = 0.6
 """... or after this long, blocks of the reference included."""
 CALIBRATION_SECONDS = 1.0
 """How long the reference runs alone on a host where its best time is not known."""

@@ -92,6 +92,7 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
         ),
         tune_config=tune.TuneConfig(
             num_samples=-1,
+            max_concurrent_trials=loop.capacity,  # without it Tune starts one worker after the other
             search_alg=adapter,
             scheduler=_scheduler(loop),
             reuse_actors=True,
