@@ -38,12 +38,15 @@ def main() -> None:
         "the paper's hybrid (default)": space.search_space.default,
         "all convolutions": space.search_space.fix({"spatial_op": "conv3", "down_op": "conv3s2"}).default,
     }
+    networks = {name: space.search_space.canonicalise(config) for name, config in networks.items()}
     rows = []
     with tempfile.TemporaryDirectory() as folder, Store(str(Path(folder) / "archfront.db")) as store:
         told = {}
         for seed in range(asked.seeds):
             options = {"space": "pflayer", "objectives": ["error", "params_m"], "epochs": asked.epochs}
-            study = Study(f"seed-{seed}", store=store, start=list(networks.values()), train_seed=seed, **options)
+            study = Study(
+                f"seed-{seed}", store=store, start=list(networks.values()), train_seed=seed, default=False, **options
+            )
             study.run(trials=len(networks), workers=asked.workers)
             told[seed] = {e.key: e.values for _, _, e in store.told(study.name)}
         keys = {record.proposal.key: record.proposal.config for record in store.proposals("seed-0")}

@@ -7,8 +7,9 @@ import copyreg
 import importlib
 import pickle
 from collections.abc import Callable
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class _Unpickler(pickle.Unpickler):
         raise DataError(f"the pickle refers to an outside object {pid!r}", "no data format known here does")
 
 
-def unpickle(source: Path | BinaryIO) -> Any:
+def unpickle(source: Path | BufferedIOBase) -> Any:
     """The object in a pickle file (Python 2 text read as latin1).
 
     Raises DataError that names the file and the global that is not allowed, or what is broken.
@@ -90,7 +91,7 @@ def unpickle(source: Path | BinaryIO) -> Any:
     return _load(source, name)
 
 
-def _load(stream: BinaryIO, name: str) -> Any:
+def _load(stream: BufferedIOBase, name: str) -> Any:
     try:
         found = _Unpickler(stream, encoding="latin1").load()
         _check(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from archfront.trainers._trainer import derived_seed
 __all__ = ["Mixable", "choose_operations"]
 
 
+@runtime_checkable
 class Mixable(Protocol):
     """A model space whose candidate operations can be summed."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from archfront.spaces._data import Indices
 from archfront.spaces.graph._graph import Graph, checked_graph
@@ -49,7 +52,7 @@ def karate(seed: int) -> Graph:
 _PARTS = {"val": slice(None, 5), "test": slice(5, None)}
 
 
-def nearest_neighbours(x: Indices, k: int) -> Indices:
+def nearest_neighbours(x: NDArray[Any], k: int) -> Indices:
     """Directed edges (2, n k) from each row to the k rows of largest cosine; ties go to the lower number.
 
     Products of integer-valued rows are exact, so the graph is the same on every platform.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -42,7 +43,7 @@ class DropLinear(nn.Linear):
         """drop(x) W: (nodes, inputs) -> (nodes, outputs)."""
         return functional.linear(self.dropout(x), self.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "nodes inputs"]) -> Float[Tensor, "nodes outputs"]:
         return self.product(x) + self.bias
 
 

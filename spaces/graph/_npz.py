@@ -42,7 +42,7 @@ def read_graph_npz(path: Path, seed: int = 0) -> Graph:
 class _Arrays:
     """The arrays of an open archive, read when asked for; pickled objects are refused by name."""
 
-    def __init__(self, path: Path, file: Mapping[str, Array]) -> None:
+    def __init__(self, path: Path, file: Mapping[str, Any]) -> None:
         self.what, self._file = path.name, file
 
     def __contains__(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class _Arrays:
             there = ", ".join(sorted(self._file)) or "nothing"
             raise DataError(f"{self.what} has no array {name!r}", f"it has {there}")
         try:
-            return self._file[name]
+            array: Array = self._file[name]
         except (ValueError, zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
             if "allow_pickle" in str(error):
                 raise DataError(
@@ -61,6 +61,7 @@ class _Arrays:
                     "save plain numbers: sparse features as x_data, x_indices, x_indptr, x_shape",
                 ) from error
             raise DataError(f"{self.what}: array {name!r} is damaged", f"{type(error).__name__}: {error}") from error
+        return array
 
     def either(self, name: str, other: str) -> Array:
         """The array of the first name, or of the other where only that one is there."""

@@ -69,9 +69,9 @@ def _arrays_of(path: Path) -> dict[str, Array]:
         raise DataError(f"{path.name} is not an .npz file", f"{type(error).__name__}: {error}") from error
 
 
-def _read(path: Path, name: str, file: Mapping[str, Array]) -> Array:
+def _read(path: Path, name: str, file: Mapping[str, Any]) -> Array:
     try:
-        array = file[name]
+        array: Array = file[name]
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise

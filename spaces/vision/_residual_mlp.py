@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -91,7 +92,7 @@ class FixedProjection(nn.Module):
         super().__init__()
         self.register_buffer("weight", fixed_matrix(kind, d_z, d_x), persistent=kind == "fixed_orth")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
         return functional.linear(x, self.weight)
 
 
@@ -107,7 +108,7 @@ class UpdateBlock(nn.Module):
         self.w2 = nn.Linear(sizes.d_h, sizes.d_z, bias=bias)
         nn.init.normal_(self.w2.weight, std=0.02 / (2 * sizes.blocks) ** 0.5)  # deep stacks diverge otherwise
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         update: Tensor = self.w2(self.dropout(self.act(self.w1(self.norm(z)))))
         return z + update
 
@@ -132,7 +133,7 @@ class ResidualMlp(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch outputs"]:
         z = self.w_in(x.flatten(1))
         for block in self.blocks:
             z = block(z)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from archfront.spaces._choices import Categorical
@@ -33,7 +34,7 @@ class GaussianNoise(nn.Module):
         super().__init__()
         self.std = std
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return x + self.std * torch.randn_like(x) if self.training and self.std > 0 else x
 
 
@@ -46,7 +47,7 @@ class Layer(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
         hidden: Tensor = self.dropout(self.activation(self.linear(x)))
         return hidden
 
@@ -60,7 +61,7 @@ class Perceptron(nn.Module):
         self.blocks = nn.ModuleList(layers)
         self.head = head
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch classes"]:
         x = self.noise(x.flatten(1))
         for block in self.blocks:
             x = block(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from archfront.spaces._errors import UsageError
@@ -35,7 +36,7 @@ class LearnedGate(nn.Module):
         self.projection = nn.Linear(classes, 1)
         self.register_parameter("hops", nn.Parameter(torch.zeros(K + 1, classes)) if embedded else None)
 
-    def forward(self, P: Tensor) -> Tensor:
+    def forward(self, P: Float[Tensor, "nodes hops classes"]) -> Float[Tensor, "nodes classes"]:
         scores: Tensor = self.projection(P if self.hops is None else P + self.hops)
         S = scores.sigmoid() if self.kind == "sigmoid" else scores.softmax(dim=1)
         return gated_sum(S, P)
@@ -50,14 +51,14 @@ class FixedGate(nn.Module):
         super().__init__()
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, P: Tensor) -> Tensor:
+    def forward(self, P: Float[Tensor, "nodes hops classes"]) -> Float[Tensor, "nodes classes"]:
         return gated_sum(self.weights.view(1, -1, 1).expand(P.shape[0], -1, 1), P)
 
 
 class LastHop(nn.Module):
     """P_K alone."""
 
-    def forward(self, P: Tensor) -> Tensor:
+    def forward(self, P: Float[Tensor, "nodes hops classes"]) -> Float[Tensor, "nodes classes"]:
         return P[:, -1]
 
 

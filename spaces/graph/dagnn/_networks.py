@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from archfront.spaces.graph._features import DropLinear, FeatureLinear
@@ -51,7 +52,12 @@ class DecoupledNet(nn.Module):
         super().__init__()
         self.mlp, self.K, self.gate = mlp, K, gate
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Float[Tensor, "nodes features"],
+        edge_index: Int[Tensor, "2 edges"],
+        edge_weight: Float[Tensor, " edges"],
+    ) -> Float[Tensor, "nodes classes"]:
         *hidden, last = self.mlp.in_order()
         for layer in hidden:
             x = layer(x).relu()
@@ -72,7 +78,12 @@ class EntangledNet(nn.Module):
         super().__init__()
         self.gcn, self.K = gcn, K
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Float[Tensor, "nodes features"],
+        edge_index: Int[Tensor, "2 edges"],
+        edge_weight: Float[Tensor, " edges"],
+    ) -> Float[Tensor, "nodes classes"]:
         *hidden, last = self.gcn.in_order()
         for layer in hidden:
             x = (propagate(layer.product(x), edge_index, edge_weight) + layer.bias).relu()

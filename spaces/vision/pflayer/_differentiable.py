@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from archfront.spaces._errors import UsageError
@@ -30,7 +31,7 @@ class MixedOperation(nn.Module):
             self.add_module(operation.kind, operation.operation)
         self.alpha = nn.Parameter(torch.zeros(len(operations)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs rows columns"]:
         weights = torch.softmax(self.alpha / self.temperature, dim=0)
         outputs = [w * self.get_submodule(name)(x) for w, name in zip(weights, self._names, strict=True)]
         return torch.stack(outputs).sum(dim=0)

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from archfront.spaces._errors import UnknownNameError
@@ -49,7 +50,7 @@ class Shift(nn.Module):
     By c mod 5 rather than in five blocks: the first channels of a wide network then move as those of a narrow one do.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         out = torch.zeros_like(x)
         out[:, 0::5, 1:, :] = x[:, 0::5, :-1, :]
         out[:, 1::5, :-1, :] = x[:, 1::5, 1:, :]
@@ -66,7 +67,7 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self.training or self.rate == 0:
             return x
         kept = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) >= self.rate

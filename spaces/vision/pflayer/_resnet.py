@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,7 +85,7 @@ class Block(nn.Module):
         self.act = nn.Identity() if kind == "inverted" else nn.ReLU(inplace=True)
         self.reduces, self.projects = reduces, stride != 1 or inputs != self.outputs
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs rows columns"]:
         kept = self.shortcut(x) if self.projects else x
         hidden = self.expand(self.spatial(self.reduce(x) if self.reduces else x))
         y: Tensor = self.act(kept + self.drop_path(hidden))
@@ -100,7 +101,7 @@ class ResNet(nn.Module):
         self.stages = nn.ModuleList(nn.ModuleList(blocks) for blocks in stages)
         self.head = head
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         x = self.stem(x).contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU, pools above all
         for stage in self.stages:
             assert isinstance(stage, nn.ModuleList)

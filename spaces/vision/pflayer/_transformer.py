@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +26,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * heads * head_width)
         self.proj = nn.Linear(heads * head_width, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, self.head_width)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, head width)
@@ -47,7 +48,7 @@ class EffLayer(nn.Module):
         self.pool = _pool(kind)
         self.proj = nn.Linear(ratio * dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         hidden = functional.gelu(self.expand(x))
         image = hidden.mT.reshape(len(x), -1, self.side, self.side)
         hidden = self.pool(image).flatten(2).mT
@@ -70,7 +71,7 @@ class Mlp(nn.Module):
         self.expand = nn.Linear(dim, hidden)
         self.proj = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         out: Tensor = self.proj(functional.gelu(self.expand(x)))
         return out
 
@@ -100,7 +101,7 @@ class MixerBlock(nn.Module):
         self.mlp = Mlp(dim, mlp_ratio * dim)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         x = x + self.drop_path(self.mixer(self.norm1(x)))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
@@ -134,7 +135,7 @@ class VisionTransformer(_Transformer):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         tokens = self.patches(x).flatten(2).mT + self.position
         for block in self.blocks:
             tokens = block(tokens)
@@ -157,7 +158,7 @@ class PoolingTransformer(_Transformer):
         ]
         self.pools = nn.ModuleList(pools)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         image: Any = self.patches(x) + self.position
         for i, stage in enumerate(self.stages):
             if i:
