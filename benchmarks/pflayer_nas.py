@@ -30,11 +30,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=("latency", "search"))
     asked = parser.parse_args()
     space = load("pflayer").search_space
     convolutions = space.fix({"spatial_op": "conv3", "down_op": "conv3s2"}).default
-    replacements(convolutions)
-    search(convolutions, asked.trials, asked.epochs, asked.workers)
+    if asked.only != "search":
+        replacements(convolutions)
+    if asked.only != "latency":
+        search(convolutions, asked.trials, asked.epochs, asked.workers)
 
 
 def replacements(convolutions: Configuration) -> None:
