@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -10,16 +9,14 @@ import pickle
 import select
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import TextIO
 
 import cloudpickle
 
 from archfront.cluster._device import Device
+from archfront.cluster._locks import locked
 from archfront.cluster._measuring_child import Answer, Request, read_message, write_message
 from archfront.cluster._timing import Timing
 from archfront.cluster._turns import measuring_turn
@@ -43,38 +40,41 @@ class Measurer:
         self._child: subprocess.Popen[bytes] | None = None
 
     def measure(self, configs: Sequence[Configuration], seed: int = 0) -> list[Timing | MeasurementError]:
-        """A Timing, or the error, for each configuration. Nothing else of ours may run on the host meanwhile.
-
-        A configuration that kills or stalls the child is found by measuring one at a time.
-        """
+        """A Timing, or the error, for each configuration. This host's trainings pause meanwhile."""
         if not configs:
             return []
         try:
-            return self._ask(configs, seed)
+            self._started()
+            with device_lock(self.device) as memory, measuring_turn():
+                return self._each(configs, seed, memory)
+        except MeasurementError as error:
+            return [error] * len(configs)
+
+    def _each(self, configs: Sequence[Configuration], seed: int, memory: TextIO) -> list[Timing | MeasurementError]:
+        """All at once; one at a time if one of them kills or stalls the process."""
+        try:
+            return self._ask(configs, seed, memory)
         except MeasurementError as error:
             if len(configs) == 1:
                 return [error]
-            return [self.measure([config], seed)[0] for config in configs]
+            return [self._each([config], seed, memory)[0] for config in configs]
 
-    def _ask(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
-        limit = SECONDS_PER_CONFIGURATION * len(configs)
-        child = self._started()
-        with device_lock(self.device) as memory, measuring_turn():
-            request = Request(
-                self._space,
-                tuple(configs),
-                self.device.torch_device,
-                self.device.threads,
-                self.device.batch,
-                seed,
-                _remembered(memory),
-                tuple(p or os.getcwd() for p in sys.path),
-            )
-            reply = self._exchange(child, pickle.dumps(request), limit)
-            if math.isfinite(reply.best):
-                memory.seek(0)
-                memory.truncate()
-                memory.write(json.dumps(reply.best))
+    def _ask(self, configs: Sequence[Configuration], seed: int, memory: TextIO) -> list[Timing | MeasurementError]:
+        request = Request(
+            self._space,
+            tuple(configs),
+            self.device.torch_device,
+            self.device.threads,
+            self.device.batch,
+            seed,
+            _remembered(memory),
+            tuple(p or os.getcwd() for p in sys.path),
+        )
+        reply = self._exchange(self._started(), pickle.dumps(request), SECONDS_PER_CONFIGURATION * len(configs))
+        if math.isfinite(reply.best):
+            memory.seek(0)
+            memory.truncate()
+            memory.write(json.dumps(reply.best))
         name = f"device {self.device.name!r}"
         if len(reply.timings) != len(configs):
             raise MeasurementError(f"{name} could not measure: {reply.timings[0]}")
@@ -125,26 +125,12 @@ class Measurer:
         self._child = None
 
 
-@contextmanager
-def device_lock(device: Device) -> Iterator[TextIO]:
+def device_lock(device: Device) -> AbstractContextManager[TextIO]:
     """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after ten minutes.
 
     The locked file remembers the reference kernel's best milliseconds, so that sessions are comparable.
     """
-    path = Path(tempfile.gettempdir()) / f"archfront-{os.getuid()}-{device.identity}.lock"
-    with path.open("a+") as file:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise MeasurementError(
-                        f"device {device.name!r} has been busy for {LOCK_SECONDS:.0f} s", f"another study holds {path}"
-                    ) from None
-                time.sleep(0.05)
-        yield file
+    return locked(device.identity, limit_s=LOCK_SECONDS, busy=f"device {device.name!r} has been busy")
 
 
 def _remembered(memory: TextIO) -> float:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 
+from archfront.cluster._locks import locked
 from archfront.trainers._types import Report
 
 __all__ = ["TrainingTurns", "measuring_turn"]
+
+TURN_SECONDS = 3600.0
+"""The longest turn that others wait for: an epoch, or all that is measured at once."""
 
 
 class TrainingTurns:
@@ -24,10 +24,11 @@ class TrainingTurns:
     @contextmanager
     def take(self) -> Iterator[None]:
         """Hold a turn while computing, an epoch at most: a measurement waits for its end. Report outside of it:
-        whoever hears the report may be measuring."""
-        with _locked("queue", fcntl.LOCK_SH):
+        whoever hears the report may be measuring. Raises MeasurementError when a measurement does not end."""
+        busy = "something has been measured on this host"
+        with locked("queue", limit_s=TURN_SECONDS, busy=busy, shared=True):
             pass  # stand behind a measurement that waits: shared locks would pass it forever
-        with _locked("host", fcntl.LOCK_SH):
+        with locked("host", limit_s=TURN_SECONDS, busy=busy, shared=True):
             started = time.perf_counter()
             try:
                 yield
@@ -46,17 +47,10 @@ class TrainingTurns:
 
 @contextmanager
 def measuring_turn() -> Iterator[None]:
-    """Wait until the trainings of this host are between two turns, and keep them there."""
-    with ExitStack() as held:
-        held.enter_context(_locked("queue", fcntl.LOCK_EX))
-        held.enter_context(_locked("host", fcntl.LOCK_EX))
-        yield
+    """Wait until the trainings of this host are between two turns, and keep them there.
 
-
-@contextmanager
-def _locked(name: str, how: int) -> Iterator[None]:
-    """A lock of this user on this host; the operating system releases it when its process dies."""
-    path = Path(tempfile.gettempdir()) / f"archfront-{os.getuid()}-{name}.lock"
-    with path.open("a") as file:
-        fcntl.flock(file, how)
+    Raises MeasurementError when one does not come to the end of its turn.
+    """
+    busy = "a training on this host has not paused"
+    with locked("queue", limit_s=TURN_SECONDS, busy=busy), locked("host", limit_s=TURN_SECONDS, busy=busy):
         yield

@@ -111,6 +111,18 @@ class TestMeasurer:
         with device_lock(cpu()), pytest.raises(MeasurementError, match="busy"), device_lock(cpu()):
             pass
 
+    def test_a_busy_device_is_waited_for_once(self, measurer: Measurer, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+
+        def busy(device: Device) -> Any:
+            asked.append(device)
+            raise MeasurementError("busy")
+
+        monkeypatch.setattr("archfront.cluster._measure.device_lock", busy)
+        answers = measurer.measure([{**ToyImages.search_space.default, "depth": 3}] * 40)
+        assert [str(answer) for answer in answers] == ["busy"] * 40
+        assert len(asked) == 1
+
 
 class TestDevice:
     def test_identity_covers_everything_but_the_name(self) -> None:

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from archfront.cluster import _turns
+from archfront.cluster import _locks, _turns
 from archfront.cluster._evaluators import TrainingEvaluator
 from archfront.cluster._turns import TrainingTurns, measuring_turn
+from archfront.spaces._errors import MeasurementError
 from archfront.spaces._toy import ToyImages
 from archfront.trainers._types import Budget
 
 
 @pytest.fixture(autouse=True)
 def own_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(_locks.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
 def test_trainings_share_the_host() -> None:
@@ -60,6 +61,14 @@ def test_a_measurement_is_alone_and_not_starved() -> None:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_whoever_does_not_end_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_turns, "TURN_SECONDS", 0.1)
+    with TrainingTurns().take(), pytest.raises(MeasurementError, match="has not paused"), measuring_turn():
+        pass
+    with measuring_turn(), pytest.raises(MeasurementError, match="has been measured"), TrainingTurns().take():
+        pass
 
 
 def test_a_trial_pauses_between_epochs_and_its_seconds_do_not_count_that() -> None:
