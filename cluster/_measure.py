@@ -19,7 +19,7 @@ from archfront.cluster._device import Device
 from archfront.cluster._locks import locked
 from archfront.cluster._measuring_child import Answer, Request, read_message, write_message
 from archfront.cluster._timing import Timing
-from archfront.cluster._turns import measuring_turn
+from archfront.cluster._turns import TURN_SECONDS, measuring_turn
 from archfront.spaces._errors import MeasurementError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
@@ -28,7 +28,8 @@ __all__ = ["Measurer", "device_lock"]
 
 START_SECONDS = 120.0
 SECONDS_PER_CONFIGURATION = 20.0
-LOCK_SECONDS = 600.0
+LOCK_SECONDS = 2 * TURN_SECONDS
+"""Whoever holds the device may be waiting for its turn."""
 
 
 class Measurer:
@@ -126,7 +127,7 @@ class Measurer:
 
 
 def device_lock(device: Device) -> AbstractContextManager[TextIO]:
-    """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after ten minutes.
+    """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after two days.
 
     The locked file remembers the reference kernel's best milliseconds, so that sessions are comparable.
     """

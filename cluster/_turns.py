@@ -11,8 +11,9 @@ from archfront.trainers._types import Report
 
 __all__ = ["TrainingTurns", "measuring_turn"]
 
-TURN_SECONDS = 3600.0
-"""The longest turn that others wait for: an epoch, or all that is measured at once."""
+TURN_SECONDS = 24 * 3600.0
+"""The longest turn that others wait for: an epoch (of a 224-pixel network on a CPU: hours), or all that is measured at
+once. Whoever gives up loses a training, and a process that dies gives its turn back at once."""
 
 
 class TrainingTurns:
