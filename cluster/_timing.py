@@ -184,9 +184,9 @@ def _cuda_block(candidate: _Candidate) -> _Block:
 
 
 def _reference(device: str) -> _Candidate:
-    """A kernel that is always the same: half its time goes into many small calls, half into products within the caches,
-    the two things networks of a millisecond do. So its time shows how much slower they run for what else the host does
-    (docs/results/measuring_agreement.md).
+    """A kernel that is always the same: somewhat more than half its time goes into many small calls, the rest into
+    products within the caches. Networks of a millisecond do both, so its time shows how much slower they run for what
+    else the host does (docs/results/measuring_agreement.md).
     """
     calls = [nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(24)]
     products = [nn.Linear(8, 64), *(nn.Linear(64, 64) for _ in range(7)), nn.Linear(64, 512), nn.Linear(512, 512)]

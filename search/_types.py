@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
-from archfront.spaces._errors import UsageError
+from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._metric import METRICS, Direction
 
 __all__ = [
@@ -55,9 +55,9 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str, known: Mapping[str, Direction] | None = None) -> Objective:
-        """Read METRIC[@DEVICE][:min|max]. `known` gives directions beside those of `METRICS`.
+        """Read METRIC[@DEVICE][:min|max]. `known` gives a task's directions, beside those of `METRICS`.
 
-        Raises UsageError when the direction is neither written nor known.
+        Raises UsageError when the direction is neither written nor known, UnknownNameError when there is a task.
         """
         body, colon, tail = text.strip().rpartition(":")
         if not colon:
@@ -69,6 +69,9 @@ class Objective:
             raise UsageError(f"objective {text!r} is not METRIC[@DEVICE][:min|max]")
         direction = cast(Direction, tail or directions.get(metric))
         if direction not in ("min", "max"):
+            if known is not None:
+                shared = [m.name for m in METRICS.values() if m.source != "quality"]
+                raise UnknownNameError.of("objective", metric, [*known, *shared])
             raise UsageError(f"objective {text!r} has no direction", f"write {metric}:min or {metric}:max")
         return cls(metric, direction, device or None, declared.unit if declared else "")
 

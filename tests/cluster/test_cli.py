@@ -111,6 +111,7 @@ class TestErrors:
         [
             (("search", "pflayr"), 2, "did you mean 'pflayer'"),
             (("search", TOY, "--strategy", "nsga"), 2, "did you mean 'nsga2'"),
+            (("search", TOY, "--objective", "eror"), 2, "did you mean 'error'"),
             (("search", TOY, "--objective", "eror:min"), 2, "did you mean 'error'"),
             (("search", TOY, "--device", "cpuu"), 2, "did you mean 'cpu'"),
             (("search", TOY, "--set", "width"), 2, "NAME=VALUE"),
