@@ -71,7 +71,9 @@ def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: st
         checkpoint = f"{name[:32]}.checkpoint"
         if (saved := files.load(checkpoint)) is not None:
             trainer.load_state_dict(saved)
-        for _ in TrainingTurns().paced(trainer.run()):
+        turns = TrainingTurns()
+        trainer.pause = turns.pause
+        for _ in turns.paced(trainer.run()):
             files.save(checkpoint, trainer.state_dict())
     finally:
         torch.set_num_threads(threads)

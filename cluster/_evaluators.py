@@ -46,10 +46,11 @@ class TrainingEvaluator:
     files: TrialFiles | None = None
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
-        """Continues from the proposal's checkpoint when there is one. Pauses between epochs for measurements."""
+        """Continues from the proposal's checkpoint when there is one. Pauses between batches for measurements."""
         turns = TrainingTurns()
         with turns.take():
             trainer, metrics = self._started(proposal, config)
+        trainer.pause = turns.pause
         stride = max(1, self.budget.epochs // REPORTS)
         reported = trainer.epoch
         for given in turns.paced(trainer.run()):

@@ -1,4 +1,4 @@
-"""Measuring on this host: one child process at a time per device, under a lock, with a time limit."""
+"""Measuring on this host: a child process per device, one at a time, with a time limit."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ import select
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from typing import TextIO
+from contextlib import suppress
+from pathlib import Path
 
 import cloudpickle
 
 from archfront.cluster._device import Device
-from archfront.cluster._locks import locked
+from archfront.cluster._locks import host_file
 from archfront.cluster._measuring_child import Answer, Request, read_message, write_message
 from archfront.cluster._timing import Timing
-from archfront.cluster._turns import TURN_SECONDS, measuring_turn
+from archfront.cluster._turns import measuring_turn
 from archfront.spaces._errors import MeasurementError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 
-__all__ = ["Measurer", "device_lock"]
+__all__ = ["Measurer"]
 
 START_SECONDS = 120.0
 SECONDS_PER_CONFIGURATION = 20.0
-LOCK_SECONDS = 2 * TURN_SECONDS
-"""Whoever holds the device may be waiting for its turn."""
 
 
 class Measurer:
@@ -46,21 +44,21 @@ class Measurer:
             return []
         try:
             self._started()
-            with device_lock(self.device) as memory, measuring_turn():
-                return self._each(configs, seed, memory)
+            with measuring_turn():
+                return self._each(configs, seed)
         except MeasurementError as error:
             return [error] * len(configs)
 
-    def _each(self, configs: Sequence[Configuration], seed: int, memory: TextIO) -> list[Timing | MeasurementError]:
+    def _each(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
         """All at once; one at a time if one of them kills or stalls the process."""
         try:
-            return self._ask(configs, seed, memory)
+            return self._ask(configs, seed)
         except MeasurementError as error:
             if len(configs) == 1:
                 return [error]
-            return [self._each([config], seed, memory)[0] for config in configs]
+            return [self._each([config], seed)[0] for config in configs]
 
-    def _ask(self, configs: Sequence[Configuration], seed: int, memory: TextIO) -> list[Timing | MeasurementError]:
+    def _ask(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
         request = Request(
             self._space,
             tuple(configs),
@@ -68,14 +66,12 @@ class Measurer:
             self.device.threads,
             self.device.batch,
             seed,
-            _remembered(memory),
+            _best_ms(self.device),
             tuple(p or os.getcwd() for p in sys.path),
         )
         reply = self._exchange(self._started(), pickle.dumps(request), SECONDS_PER_CONFIGURATION * len(configs))
         if math.isfinite(reply.best):
-            memory.seek(0)
-            memory.truncate()
-            memory.write(json.dumps(reply.best))
+            _best_file(self.device).write_text(json.dumps(reply.best))
         name = f"device {self.device.name!r}"
         if len(reply.timings) != len(configs):
             raise MeasurementError(f"{name} could not measure: {reply.timings[0]}")
@@ -126,18 +122,15 @@ class Measurer:
         self._child = None
 
 
-def device_lock(device: Device) -> AbstractContextManager[TextIO]:
-    """One measurement at a time on a host's device, whatever study asks. Raises MeasurementError after two days.
-
-    The locked file remembers the reference kernel's best milliseconds, so that sessions are comparable.
-    """
-    return locked(device.identity, limit_s=LOCK_SECONDS, busy=f"device {device.name!r} has been busy")
+def _best_file(device: Device) -> Path:
+    """Remembers the reference kernel's best milliseconds on this host, so that sessions are comparable. Read and
+    written in a measuring turn only."""
+    return host_file(f"{device.identity}.json")
 
 
-def _remembered(memory: TextIO) -> float:
-    """The best milliseconds in the lock file, infinity where none are known."""
-    memory.seek(0)
+def _best_ms(device: Device) -> float:
+    """Infinity where none are known."""
     try:
-        return float(json.loads(memory.read()))
-    except (ValueError, TypeError):
+        return float(json.loads(_best_file(device).read_text()))
+    except (OSError, ValueError, TypeError):
         return math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +28,8 @@ class Trainer(ABC):
     `config` is a configuration of the union space: the model space's parameters and `trainer.*` (absent ones take
     their defaults). Everything random in an epoch derives from (seed, epoch), never from the global generators, so a
     state taken between two reports continues bit for bit on the CPU with the same number of threads.
+
+    Call `self.pause()` between batches: whoever runs the trainer may hold it there, while the host measures.
     """
 
     parameters: ClassVar[SearchSpace]
@@ -44,6 +46,7 @@ class Trainer(ABC):
         )
         self.task = space.task()
         self.epoch = 0
+        self.pause: Callable[[], None] = lambda: None
         self._prepared: dict[str, Split] = {}
 
     @classmethod

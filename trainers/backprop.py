@@ -70,6 +70,7 @@ class Backprop(Trainer):
         total = 0.0
         steps = 0
         for step, (inputs, target) in enumerate(batches(self.task, train, size, generator)):
+            self.pause()
             set_learning_rate(self._optimiser, self._rate(self.epoch + step / number))
             self._optimiser.zero_grad(set_to_none=True)
             loss = self._loss(inputs, target, train.rows, generator)

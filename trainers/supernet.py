@@ -75,6 +75,7 @@ class SupernetTrainer(Trainer):
         number = 1 if train.rows is not None else math.ceil(len(train) / size)
         total, steps = 0.0, 0
         for step, (inputs, target) in enumerate(batches(self.task, train, size, generator)):
+            self.pause()
             rate = learning_rate(self.settings, self.epoch + step / number, self.budget.epochs)
             set_learning_rate(self._optimiser, rate)
             self._optimiser.zero_grad(set_to_none=True)

@@ -55,6 +55,15 @@ class TrainerContract:
         reason = trainer_class.supports(space)
         assert reason is None or reason.strip()
 
+    def test_pauses_between_batches(self, make: Callable[..., Trainer]) -> None:
+        """Before each batch: so a measurement need not wait for the end of an epoch."""
+        trainer = make()
+        pauses: list[int] = []
+        trainer.pause = lambda: pauses.append(trainer.epoch)
+        for _ in trainer.run():
+            pass
+        assert set(pauses) == set(range(EPOCHS))
+
     def test_reports_every_epoch_with_the_tasks_metrics(self, make: Callable[..., Trainer]) -> None:
         trainer = make()
         reports = list(trainer.run())

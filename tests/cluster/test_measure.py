@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from archfront.cluster import _timing
 from archfront.cluster._device import Device, cpu, cuda, named_device
-from archfront.cluster._measure import Measurer, device_lock
+from archfront.cluster._measure import Measurer
 from archfront.cluster._timing import Timing, time_networks
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
@@ -106,19 +106,14 @@ class TestMeasurer:
         assert "its process died" in str(killed)
         assert isinstance(fine, Timing)
 
-    def test_one_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("archfront.cluster._measure.LOCK_SECONDS", 0.1)
-        with device_lock(cpu()), pytest.raises(MeasurementError, match="busy"), device_lock(cpu()):
-            pass
-
-    def test_a_busy_device_is_waited_for_once(self, measurer: Measurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_busy_host_is_waited_for_once(self, measurer: Measurer, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
-        def busy(device: Device) -> Any:
-            asked.append(device)
+        def busy() -> Any:
+            asked.append(1)
             raise MeasurementError("busy")
 
-        monkeypatch.setattr("archfront.cluster._measure.device_lock", busy)
+        monkeypatch.setattr("archfront.cluster._measure.measuring_turn", busy)
         answers = measurer.measure([{**ToyImages.search_space.default, "depth": 3}] * 40)
         assert [str(answer) for answer in answers] == ["busy"] * 40
         assert len(asked) == 1
