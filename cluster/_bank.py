@@ -7,9 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
-
 from archfront import trainers
+from archfront.cluster._threads import one_thread
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster._turns import TrainingTurns
 from archfront.cluster.store import Store, StudyRecord
@@ -63,9 +62,7 @@ def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: st
     space = space.narrowed(applied(space.search_space, own))  # nothing is trained that is not searched
     config = searched_space(space, make, trainer_settings).default
     budget = Budget(record.options["epochs"], record.options["data_fraction"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bank on every machine of one kind
-    try:
+    with one_thread():  # the same bank on every machine of one kind
         trainer = make(space, config, budget=budget, seed=derived_seed(record.train_seed, "bank"))
         assert isinstance(trainer, SupernetTrainer)
         checkpoint = f"{name[:32]}.checkpoint"
@@ -75,6 +72,4 @@ def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: st
         trainer.pause = turns.pause
         for _ in turns.paced(trainer.run()):
             files.save(checkpoint, trainer.state_dict())
-    finally:
-        torch.set_num_threads(threads)
     return trainer.bank

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from archfront.cluster._device import Device
-from archfront.cluster._evaluators import TrainingEvaluator
+from archfront.cluster._evaluators import FunctionEvaluator, TrainingEvaluator
 from archfront.cluster._measure import Measurer
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._request import Request, record_of
-from archfront.cluster._trial import run_trial
+from archfront.cluster._threads import one_thread
+from archfront.cluster._trial import Evaluator, run_trial
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Store
 from archfront.spaces._errors import ArchfrontError
@@ -21,11 +22,15 @@ from archfront.trainers._types import Budget
 
 __all__ = ["dry_run"]
 
+WARM_UP_FRACTION = 0.02
+"""Of the training data: a process's first trial imports much and grows its memory."""
+
 
 def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str, Any]:
     """Objectives, devices, size of the space, seconds of one trial, expected minutes.
 
-    The timed trial is the default configuration, trained for one epoch. Raises ArchfrontError when it fails.
+    The timed trial is the default configuration, trained for two epochs in a warm process. Raises ArchfrontError when
+    it fails.
     """
     stored = {d.name: Device.of(d.definition) for d in store.devices() if d.definition}
     record = record_of(Request("dry-run", **options), stored)
@@ -35,15 +40,8 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         space = None if record.private else bound_space(record)
         plan = Plan.of(record, files=TrialFiles(folder), stored=stored, space=space, bank=bank)
-        evaluator = plan.evaluator
-        epochs = record.options["epochs"]
-        if isinstance(evaluator, TrainingEvaluator):
-            evaluator = replace(evaluator, budget=Budget(1, evaluator.budget.data_fraction), files=None)
-        started = time.perf_counter()
-        result = run_trial(evaluator, "dry-run", plan.searched.default, lambda epoch, metrics: None)
-        trial_s = time.perf_counter() - started
-        if result.status != "ok":
-            raise ArchfrontError(f"the default configuration fails: {result.error}", "mend it before searching")
+        with one_thread():
+            trial_s = _trial_seconds(plan)
         measuring_s = 0.0
         for device in plan.devices.values():
             measurer = Measurer(space, device)  # type: ignore[arg-type]
@@ -54,8 +52,6 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
                 measuring_s += time.perf_counter() - started
             finally:
                 measurer.close()
-    if isinstance(plan.evaluator, TrainingEvaluator):
-        trial_s *= epochs
     trials = record.budget.trials
     expected = None if trials is None else trials * (trial_s / max(1, workers) + measuring_s) / 60
     return {
@@ -67,10 +63,36 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
         "objectives": [f"{o.name}:{o.direction}" for o in record.objectives],
         "constraints": [str(c) for c in record.constraints],
         "devices": [f"{name} ({d.hardware}, {d.threads} thread, batch {d.batch})" for name, d in plan.devices.items()],
-        "epochs": epochs,
+        "epochs": record.options["epochs"],
         "trials": trials,
         "workers": workers,
         "seconds_per_trial": round(trial_s, 2),
         "seconds_per_measurement": round(measuring_s, 2),
         "expected_minutes": None if expected is None else round(expected, 2),
     }
+
+
+def _trial_seconds(plan: Plan) -> float:
+    """Seconds of a trial of the default configuration, in a process that has run one before."""
+    evaluator = plan.evaluator
+    if isinstance(evaluator, FunctionEvaluator):
+        return _timed(plan, evaluator, "dry-run")[-1]  # once: it may be long, or do something
+    if not isinstance(evaluator, TrainingEvaluator):
+        _timed(plan, evaluator, "warm-up")
+        return _timed(plan, evaluator, "dry-run")[-1]
+    _timed(plan, replace(evaluator, budget=Budget(1, WARM_UP_FRACTION * evaluator.budget.data_fraction)), "warm-up")
+    first, second, end = _timed(plan, replace(evaluator, budget=replace(evaluator.budget, epochs=2)), "dry-run")
+    epochs: int = plan.record.options["epochs"]
+    return end + (epochs - 2) * (second - first)
+
+
+def _timed(plan: Plan, evaluator: Evaluator, name: str) -> list[float]:
+    """Seconds from the start of the trial to each of its reports, and to its end. Raises ArchfrontError."""
+    reports = []
+    started = time.perf_counter()
+    result = run_trial(
+        evaluator, name, plan.searched.default, lambda epoch, metrics: reports.append(time.perf_counter() - started)
+    )
+    if result.status != "ok":
+        raise ArchfrontError(f"the default configuration fails: {result.error}", "mend it before searching")
+    return [*reports, time.perf_counter() - started]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archfront.cluster._loop import StudyLoop
+from archfront.cluster._threads import one_thread
 from archfront.cluster._trial import run_trial
 from archfront.spaces._errors import ArchfrontError
 
@@ -12,15 +13,9 @@ __all__ = ["run_in_process"]
 
 
 def run_in_process(loop: StudyLoop) -> None:
-    """Drive a loop of capacity 1 until it is done, on one of torch's threads: results depend on their number."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Drive a loop of capacity 1 until it is done, on one thread."""
+    with one_thread():
         _run(loop)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(loop: StudyLoop) -> None:

@@ -57,7 +57,7 @@ class Plan:
         when something cannot be rebuilt."""
         budget = Budget(record.options["epochs"], record.options["data_fraction"])
         if record.private:
-            function = evaluate or load_function(record)
+            function = evaluate or _function(record)
             evaluator: Evaluator = FunctionEvaluator(function, budget, record.train_seed)
             return cls(record, SearchSpace.from_dict(record.searched), None, {}, evaluator, files)
         space = space or bound_space(record)
@@ -147,13 +147,18 @@ def bound_space(record: StudyRecord) -> ModelSpace:
     return space
 
 
-def load_function(record: StudyRecord) -> Callable[..., Any]:
-    """The user's function at its dotted path."""
+def _function(record: StudyRecord) -> Callable[..., Any]:
+    """The user's function, where the study knows its path."""
     path = record.options["evaluate"]
     if path is None:
         raise UsageError(
             f"study {record.name!r} evaluates a function defined in a script",
             "resume it from there: Study.open(name).run(evaluate=...), or give evaluate as 'pkg.mod:fn'",
         )
+    return load_function(path)
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """The function at a dotted path. Raises UnknownNameError."""
     function: Callable[..., Any] = search.registry.attribute(path)
     return function

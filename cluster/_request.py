@@ -23,9 +23,13 @@ from archfront.trainers._slice import bank_hash, load_bank, sliced_space
 from archfront.trainers._types import Budget
 from archfront.trainers._union import Setting, applied, default_trainer, searched_space
 
-__all__ = ["MOST_OBJECTIVES", "Request", "protocol_of", "record_of"]
+__all__ = ["FUNCTION_AND_MODEL", "MOST_OBJECTIVES", "Request", "protocol_of", "record_of"]
 
 MOST_OBJECTIVES = 4
+FUNCTION_AND_MODEL = (
+    "a model space is evaluated by training its networks, not by a function",
+    "leave evaluate out, or give a bare search space (pkg.mod:SPACE)",
+)
 SUPERNET = "supernet"
 
 
@@ -77,6 +81,8 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     model_space = _model_space(request)
     if model_space is None:
         return _own_record(request, stored)
+    if request.evaluate is not None:
+        raise UsageError(*FUNCTION_AND_MODEL)
     trainer_name, searched = _searched(request, model_space)
     devices, objectives = _objectives(request, stored, model_space)
     task = model_space.task()
@@ -165,6 +171,9 @@ def _check_choices(request: Request) -> None:
     for name, known in (("scheduler", SCHEDULERS), ("keep", KEEP)):
         if getattr(request, name) not in known:
             raise UnknownNameError.of(name, getattr(request, name), known)
+    for name in ("objectives", "constraints", "devices"):
+        if isinstance(text := getattr(request, name), str):
+            raise UsageError(f"{name}={text!r} is one string", f"give a list: {name}={text.split(',')!r}")
     if request.lookahead < 1:
         raise UsageError(f"lookahead={request.lookahead} must be at least 1")
     if request.scheduler != "none" and request.reproducible:

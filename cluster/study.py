@@ -11,8 +11,8 @@ from typing import Any
 from archfront.cluster._device import Device
 from archfront.cluster._in_process import run_in_process
 from archfront.cluster._loop import Progress, StudyLoop
-from archfront.cluster._plan import Plan, bound_space
-from archfront.cluster._request import Request, record_of
+from archfront.cluster._plan import Plan, bound_space, load_function
+from archfront.cluster._request import FUNCTION_AND_MODEL, Request, record_of
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.front import Front
@@ -153,9 +153,11 @@ class Study:
 
     def _begin(self, trials: int | None, minutes: float | None, evaluate: Callable[..., Any] | str | None) -> None:
         """Store the study when it is new. A study of this name that somebody else began is refused."""
-        if evaluate is not None and not isinstance(evaluate, str):
-            self._function = evaluate
+        if evaluate is not None:
+            self._function = load_function(evaluate) if isinstance(evaluate, str) else evaluate
         if self._record is not None:
+            if evaluate is not None and not self._record.private:
+                raise UsageError(*FUNCTION_AND_MODEL)
             self._extend(self._record, trials, minutes)
             return
         given = {**self._given, "trials": trials, "minutes": minutes}

@@ -61,6 +61,18 @@ class TestOwnFunction:
         own(store, "one").run(trials=5)
         assert own(store, "two").run(trials=5)["reused"] == 0
 
+    @pytest.mark.parametrize("name", ["objectives", "constraints", "devices"])
+    def test_a_string_in_place_of_a_list_is_refused(self, store: Store, name: str) -> None:
+        with pytest.raises(UsageError, match=rf"give a list: {name}=\['error', 'params_m'\]"):
+            toy(store, **{name: "error,params_m"}).run(trials=1)
+
+    def test_a_function_for_a_model_space_is_refused(self, store: Store) -> None:
+        with pytest.raises(UsageError, match="not by a function"):
+            toy(store, evaluate="tests.cluster.toys:two").run(trials=1)
+        toy(store).run(trials=1)
+        with pytest.raises(UsageError, match="not by a function"):
+            Study.open("toy", store=store).run(trials=2, evaluate=toys.two)
+
     def test_a_function_without_objectives_or_a_function_is_refused(self, store: Store) -> None:
         with pytest.raises(UsageError, match="objectives"):
             own(store, objectives=[]).run(trials=2)
@@ -282,6 +294,8 @@ class TestResume:
         with pytest.raises(UsageError, match="evaluate"):
             Study.open("own", store=store).run()
         assert Study.open("own", store=store).run(evaluate=toys.two)["told"] == 5
+        again = Study.open("own", store=store).run(trials=7, evaluate="tests.cluster.toys:two")
+        assert (again["told"], again["failed"]) == (7, 0)
 
     def test_a_larger_total_goes_on(self, store: Store) -> None:
         own(store).run(trials=5)

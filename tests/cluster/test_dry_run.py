@@ -1,0 +1,72 @@
+"""What a search is foretold to cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archfront.cluster import _dry_run
+from archfront.cluster.store import Store
+from archfront.spaces import Real, SearchSpace
+from archfront.spaces._errors import ArchfrontError
+from archfront.trainers.backprop import Backprop
+
+TOY = "archfront.spaces._toy:ToyImages"
+SPACE = SearchSpace(Real("x", 0, 1))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(f"sqlite:///{tmp_path}/store.db") as opened:
+        yield opened
+
+
+def test_what_only_a_processs_first_trial_costs_is_not_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second to start with, then 20 epochs of 0.1 s."""
+    train = Backprop._train_epoch
+    epochs: list[int] = []
+
+    def slow(trainer: Backprop) -> float:
+        time.sleep(0.1 if epochs else 1.0)
+        epochs.append(trainer.epoch)
+        return train(trainer)
+
+    monkeypatch.setattr(Backprop, "_train_epoch", slow)
+    facts = _dry_run.dry_run(store, {"space": TOY, "objectives": ["error", "params_m"], "epochs": 20, "trials": 30}, 2)
+    assert 2.0 <= facts["seconds_per_trial"] < 4.0
+    assert facts["expected_minutes"] == pytest.approx(30 * facts["seconds_per_trial"] / 2 / 60, abs=0.01)
+    assert len(epochs) == 3
+
+
+CALLS: list[float] = []
+
+
+def cost(config: dict[str, Any]) -> dict[str, float]:
+    CALLS.append(config["x"])
+    time.sleep(0.2)
+    return {"cost": 1.0}
+
+
+def fails(config: dict[str, Any]) -> dict[str, float]:
+    raise RuntimeError("no such file: prices.csv")
+
+
+def own(function: str) -> dict[str, Any]:
+    return {"space": SPACE, "evaluate": f"{__name__}:{function}", "objectives": ["cost:min"], "trials": 10}
+
+
+def test_a_users_function_is_called_once(store: Store) -> None:
+    CALLS.clear()
+    facts = _dry_run.dry_run(store, own("cost"), 1)
+    assert len(CALLS) == 1
+    assert 0.2 <= facts["seconds_per_trial"] < 1.0
+    assert store.studies() == []
+
+
+def test_a_default_that_fails_is_said_before_the_search(store: Store) -> None:
+    with pytest.raises(ArchfrontError, match=r"the default configuration fails.*prices\.csv"):
+        _dry_run.dry_run(store, own("fails"), 1)
