@@ -33,9 +33,11 @@ Command = Callable[..., Done]
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
+    """The command as a process of its own. It hears SIGINT, as in a terminal: tests that run behind `nohup` or `&`
+    would hand on that it is ignored."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", "from archfront.cluster.cli import main; main()", *arguments]
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{hears}; from archfront.cluster.cli import main; main()", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
     )
