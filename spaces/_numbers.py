@@ -58,11 +58,13 @@ class Integer(Parameter):
         return int(self.size)
 
     def problem(self, value: Any) -> tuple[str, str] | None:
-        return _number_problem(value, self.low, self.high) or (
-            None
-            if value == int(value) and (int(value) - self.low) % self.step == 0
-            else ("step", f"{value!r} is not one of {self.low}, {self.low + self.step}, ..., {self.high}")
-        )
+        if problem := _number_problem(value, self.low, self.high):
+            return problem
+        if value != int(value):
+            return "step", f"{value!r} is not a whole number"
+        if (int(value) - self.low) % self.step:
+            return "step", f"{value!r} is not {self.low} plus a multiple of {self.step}"
+        return None
 
     def normalise(self, value: Any) -> int:
         return int(value)

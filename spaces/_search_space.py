@@ -306,7 +306,17 @@ class SearchSpace:
         return np.stack([p.to_ints(codes[:, i]) for i, p in enumerate(self.parameters)], axis=1)
 
     def from_ints(self, ints: NDArray[np.int64]) -> list[Configuration]:
-        """Canonical configurations of genomes; exact inverse of `to_ints` up to the bins of reals."""
+        """Canonical configurations of genomes (n, parameters); exact inverse of `to_ints` up to the bins of reals.
+
+        Raises ConfigurationError for a gene outside of its `cardinalities`.
+        """
+        if ints.ndim != 2 or ints.shape[1] != len(self):
+            raise ConfigurationError(f"genomes of shape {ints.shape} must have the shape (n, {len(self)})")
+        bad = np.argwhere((ints < 0) | (ints >= np.array(self.cardinalities)))
+        if len(bad):
+            row, column = bad[0]
+            p = self.parameters[column]
+            raise ConfigurationError(f"genome {row}: {p.name} = {ints[row, column]} is not in 0..{p.cardinality - 1}")
         columns = [p.from_ints(ints[:, i]) for i, p in enumerate(self.parameters)]
         return self.decode(self.settled(np.stack(columns, axis=1)))
 

@@ -207,6 +207,17 @@ class TestEncodings:
         assert (ints < np.array(space.cardinalities)).all()
         assert (ints >= 0).all()
 
+    def test_genes_that_mean_nothing_are_refused(self) -> None:
+        space = SearchSpace(Integer("depth", 1, 3), Categorical("op", ("conv", "pool")))
+        for ints, message in (
+            ([[0, 2]], "genome 0: op = 2 is not in 0..1"),
+            ([[0, 0], [-1, 0]], "genome 1: depth = -1"),
+        ):
+            with pytest.raises(ConfigurationError, match=message):
+                space.from_ints(np.array(ints))
+        with pytest.raises(ConfigurationError, match=r"\(n, 2\)"):
+            space.from_ints(np.zeros((3, 1), np.int64))
+
     @ENOUGH
     @given(spaces(), SEEDS)
     def test_bins_of_reals_are_stable(self, space: SearchSpace, seed: int) -> None:
