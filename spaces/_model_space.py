@@ -51,7 +51,8 @@ class ModelSpace(ABC):
     def __init__(self, task: Task, variant: str | None = None) -> None:
         self.variant = self.resolve_variant(variant)
         self._task = task
-        own = self.variants[self.variant] if self.variant else type(self).search_space
+        own = self.space_of(self.variant)
+        self.recipe, self.epochs = self.recipe_of(self.variant), self.epochs_of(self.variant)
         content = f"{self.name} {self.variant} {own.id}"
         self.search_space = own.identified(hashlib.sha256(content.encode()).hexdigest())
 
@@ -125,6 +126,21 @@ class ModelSpace(ABC):
     def tasks_of(cls, variant: str) -> tuple[str, ...]:
         """The tasks a variant serves, the default first."""
         return cls.tasks
+
+    @classmethod
+    def space_of(cls, variant: str) -> SearchSpace:
+        """The search space of a variant, before the space's identity is given to it."""
+        return cls.variants[variant] if variant else cls.search_space
+
+    @classmethod
+    def recipe_of(cls, variant: str) -> Recipe:
+        """The recipe of a variant."""
+        return cls.recipe
+
+    @classmethod
+    def epochs_of(cls, variant: str) -> int:
+        """What --epochs is by default for a variant."""
+        return cls.epochs
 
     def narrowed(self, search_space: SearchSpace) -> ModelSpace:
         """The same bound space over a part of its search space (of the same identity): its cover and its bank are

@@ -9,13 +9,13 @@ from typing import Any
 
 from archfront.spaces._condition import Condition
 from archfront.spaces._errors import UnknownNameError, UsageError
-from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._model_space import ModelSpace, Recipe
 from archfront.spaces._parameter import Parameter
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import SearchSpace
 from archfront.trainers._trainer import PREFIX, Trainer
 
-__all__ = ["Setting", "applied", "default_trainer", "parse_setting", "searched_space"]
+__all__ = ["Setting", "applied", "default_trainer", "parse_setting", "searched_space", "union"]
 
 Setting = tuple[Any, ...]
 """(value,) fixes a parameter, (low, high) narrows it."""
@@ -34,8 +34,18 @@ def searched_space(
 
     Keys leave out trainer values that equal the trainer's default. Raises UnknownNameError, UsageError.
     """
+    return union(space.search_space, space.recipe, trainer, settings)
+
+
+def union(
+    search_space: SearchSpace,
+    recipe_by_trainer: Recipe,
+    trainer: type[Trainer],
+    settings: Mapping[str, Setting] | None = None,
+) -> SearchSpace:
+    """`searched_space` of a model space that is not bound."""
     settings = dict(settings or {})
-    recipe = dict(space.recipe.get(registered_name(trainer), {}))
+    recipe = dict(recipe_by_trainer.get(registered_name(trainer), {}))
     own = {p.name: p for p in trainer.parameters}
     for name in recipe:
         if name not in own:
@@ -45,7 +55,7 @@ def searched_space(
         setting = settings.pop(PREFIX + name, None)
         members.append(_prefixed(_chosen(parameter, recipe.get(name, parameter.default), setting)))
     unkeyed = {PREFIX + p.name: p.default for p in trainer.parameters}
-    return applied(space.search_space.extended(members, unkeyed), settings)
+    return applied(search_space.extended(members, unkeyed), settings)
 
 
 def applied(space: SearchSpace, settings: Mapping[str, Setting]) -> SearchSpace:

@@ -35,6 +35,10 @@ OFFICIAL = {
     "cifar100": Official("t*", "cifar-100-python", "mlp", "cifar100"),
     "imagenet32": Official("*_data*", "imagenet32", "hourglass_mlp", "sr2_imagenet32"),
     **{name: Official(f"ind.{name}.*", "planetoid", "dagnn", name) for name in ("cora", "citeseer", "pubmed")},
+    "coauthor_cs": Official("ms_academic_cs.npz", "gnn_benchmark", "dagnn", "coauthor_cs"),
+    "coauthor_physics": Official("ms_academic_phy.npz", "gnn_benchmark", "dagnn", "coauthor_physics"),
+    "amazon_computers": Official("amazon_electronics_computers.npz", "gnn_benchmark", "dagnn", "amazon_computers"),
+    "amazon_photo": Official("amazon_electronics_photo.npz", "gnn_benchmark", "dagnn", "amazon_photo"),
 }
 
 

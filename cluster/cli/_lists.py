@@ -5,12 +5,19 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archfront.cluster.cli._options import AsJson
 from archfront.cluster.cli._output import console, document, number, table
+from archfront.spaces._condition import IndexBelow
+
+if TYPE_CHECKING:
+    from archfront.spaces._model_space import ModelSpace
+    from archfront.spaces._parameter import Parameter
+    from archfront.spaces._search_space import SearchSpace
 
 __all__ = ["register"]
 
@@ -37,26 +44,42 @@ def spaces(
         columns = ["name", "paper", "year", "parameters", "size", "elastic", "tasks", "variants"]
         table(columns, [[_cell(r[c]) for c in columns] for r in rows], right=["parameters", "size"])
         return
-    facts = _space_facts(name)
-    space = registered.registry.load(name.partition("/")[0])
-    variant = space.resolve_variant(name.partition("/")[2] or None)
-    own = space.variants[variant] if variant else space.search_space
+    cls, variant = _class_and_variant(name)
+    facts, searched = _space_facts(name), _searched(cls, variant)
     if as_json:
-        document({**facts, "space": own.to_dict()})
+        document({**facts, "space": cls.space_of(variant).to_dict(), "searched": searched.to_dict()})
         return
     shown = console()
-    for key in ("name", "paper", "year", "tasks", "variants", "exports", "trainers"):
+    for key in ("name", "paper", "year", "tasks", "variants", "exports", "trainers", "epochs"):
         shown.print(f"  [bold]{key}[/]: {_cell(facts[key])}")
+    free = [p for p in searched if p.size > 1]
     columns = ["parameter", "kind", "values", "default", "active when", "role", "flags"]
-    table(columns, [_parameter_row(p) for p in own], title=f"{len(own)} parameters, {_size(own.size)} configurations")
+    title = f"{len(free)} parameters with trainer {facts['trainers'][0]}, {_size(searched.size)} configurations"
+    table(columns, _parameter_rows(free), title=title)
+    fixed = ", ".join(f"{p.name}={p.default}" for p in searched if p.size == 1)
+    if fixed:
+        shown.print(f"  [bold]fixed[/] (--set NAME=VALUE or NAME=LOW..HIGH): {fixed}")
 
 
-def _space_facts(name: str) -> dict[str, Any]:
+def _class_and_variant(name: str) -> tuple[type[ModelSpace], str]:
     from archfront import spaces as registered
 
     cls = registered.registry.load(name.partition("/")[0])
-    variant = cls.resolve_variant(name.partition("/")[2] or None)
-    own = cls.variants[variant] if variant else cls.search_space
+    return cls, cls.resolve_variant(name.partition("/")[2] or None)
+
+
+def _searched(cls: type[ModelSpace], variant: str) -> SearchSpace:
+    """What a search of the space varies by default, and what its recipe fixes."""
+    from archfront import trainers as registered
+    from archfront.trainers._union import union
+
+    recipe = cls.recipe_of(variant)
+    return union(cls.space_of(variant), recipe, registered.load(next(iter(recipe), "backprop")))
+
+
+def _space_facts(name: str) -> dict[str, Any]:
+    cls, variant = _class_and_variant(name)
+    own = cls.space_of(variant)
     formats = ["torch", *(f for f in ("torch-export", "onnx") if f not in cls.exports)]
     return {
         "name": name,
@@ -69,7 +92,8 @@ def _space_facts(name: str) -> dict[str, Any]:
         "tasks": list(cls.tasks_of(variant)),
         "variants": list(cls.variants),
         "exports": formats,
-        "trainers": list(cls.recipe),
+        "trainers": list(cls.recipe_of(variant)) or ["backprop"],
+        "epochs": cls.epochs_of(variant),
     }
 
 
@@ -85,19 +109,41 @@ def _size(size: float) -> str:
     return str(size) if size < 1e6 else f"10^{math.log10(size):.1f}"
 
 
-def _parameter_row(parameter: Any) -> list[object]:
-    options = getattr(parameter, "options", None)
-    values = ", ".join(map(str, options)) if options else f"{number(parameter.low)} .. {number(parameter.high)}"
-    flags = [f for f in ("log", "zero", "elastic", "self_tuned") if getattr(parameter, f, None)]
-    when = " and ".join(str(c) for c in parameter.when)
+def _parameter_rows(parameters: Sequence[Parameter]) -> list[list[str]]:
+    """A row each; neighbours of a repeated group that differ by their index only share one: `dropout[0..29]`."""
+    rows: list[tuple[str | None, list[Parameter], list[str]]] = []
+    for parameter in parameters:
+        cells = _parameter_cells(parameter)
+        if rows and parameter.group is not None and rows[-1][0] == parameter.group and rows[-1][2] == cells:
+            rows[-1][1].append(parameter)
+        else:
+            rows.append((parameter.group, [parameter], cells))
     return [
-        parameter.name,
-        parameter.kind,
-        values,
-        str(parameter.default),
-        when,
-        ", ".join([*flags, parameter.role[:5]]),
+        [members[0].name, *_parameter_cells(members[0], members[0].index)]
+        if len(members) == 1
+        else [f"{group}[{members[0].index}..{members[-1].index}]", *cells]
+        for group, members, cells in rows
     ]
+
+
+def _parameter_cells(parameter: Parameter, index: object = "i") -> list[str]:
+    """Kind, values, default, condition, role, flags; the parameter's own index in a condition is written as `index`."""
+    flags = [f for f in ("log", "zero", "elastic", "self_tuned") if getattr(parameter, f, None)]
+    when = " and ".join(
+        f"{c.parent} > {index}" if isinstance(c, IndexBelow) and c.index == parameter.index else str(c)
+        for c in parameter.when
+    )
+    default = number(parameter.default) if isinstance(parameter.default, float) else str(parameter.default)
+    return [parameter.kind, _values(parameter), default, when, parameter.role, ", ".join(flags)]
+
+
+def _values(parameter: Parameter) -> str:
+    if (options := getattr(parameter, "options", None)) is not None:
+        return ", ".join(map(str, options))
+    step = getattr(parameter, "step", 1)
+    steps = f" by {step}" if step > 1 else ""
+    unit = f" {parameter.unit}" if parameter.unit else ""
+    return f"{number(parameter.low)} .. {number(parameter.high)}{steps}{unit}"  # type: ignore[attr-defined]
 
 
 def strategies(as_json: AsJson = False) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archfront.spaces._data import Indices
 from archfront.spaces._errors import DataError
 from archfront.spaces._task import SPLITS
 from archfront.spaces.graph._graph import Array, Graph, check_nodes, checked_graph, checked_labels, completed_splits
 
-__all__ = ["read_graph_npz"]
+__all__ = ["Arrays", "dense", "entries", "opened", "read_graph_npz"]
 
 LARGEST = 2**31
 """Numbers a dense feature matrix may have (8 GiB): more than that is taken for a damaged x_shape."""
@@ -29,7 +30,7 @@ def read_graph_npz(path: Path, seed: int = 0) -> Graph:
     The names feat_* and `label`, and stacks of masks (splits, N) called {train,val,test}_masks, are known too: of
     several stored splits the first is taken. Raises DataError that names the array.
     """
-    with _opened(path) as arrays:
+    with opened(path) as arrays:
         y = checked_labels(path.name, arrays.either("y", "label"))
         rows: dict[str, Indices] = {
             name: found for name in SPLITS if (found := _rows(arrays, name, len(y))) is not None
@@ -39,7 +40,7 @@ def read_graph_npz(path: Path, seed: int = 0) -> Graph:
         )
 
 
-class _Arrays:
+class Arrays:
     """The arrays of an open archive, read when asked for; pickled objects are refused by name."""
 
     def __init__(self, path: Path, file: Mapping[str, Any]) -> None:
@@ -69,7 +70,7 @@ class _Arrays:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Arrays]:
+def opened(path: Path) -> Iterator[Arrays]:
     with path.open("rb") as stream:  # np.load leaves its own open where the archive is damaged
         try:
             file: Any = np.load(stream, allow_pickle=False)
@@ -77,15 +78,27 @@ def _opened(path: Path) -> Iterator[_Arrays]:
             raise DataError(f"{path.name} is not an .npz file", f"{type(error).__name__}: {error}") from error
         if isinstance(file, np.ndarray):
             raise DataError(f"{path.name} holds one array without a name", "save x, edge_index and y with np.savez")
-        yield _Arrays(path, file)
+        yield Arrays(path, file)
 
 
-def _features(arrays: _Arrays) -> Array:
-    if "x" in arrays:
-        return arrays["x"]
-    if "x_indptr" not in arrays and "feat_indptr" not in arrays:
+def _features(arrays: Arrays) -> Array:
+    if "x" in arrays or ("x_indptr" not in arrays and "feat_indptr" not in arrays):
         return arrays["x"]  # raises the error that lists what is there
-    prefix = "x" if "x_indptr" in arrays else "feat"
+    return dense(arrays, "x" if "x_indptr" in arrays else "feat")
+
+
+def dense(arrays: Arrays, prefix: str) -> NDArray[np.float32]:
+    """The matrix of the CSR parts PREFIX_data (optional: all ones), _indices, _indptr and _shape. Raises DataError."""
+    rows, columns, values, shape = entries(arrays, prefix)
+    if shape[0] * shape[1] > LARGEST:
+        raise DataError(f"{arrays.what}: '{prefix}_shape' is {list(shape)}", f"expected [N, d], N d <= {LARGEST}")
+    matrix = np.zeros(shape, np.float32)
+    np.add.at(matrix, (rows, columns), values.astype(np.float32))
+    return matrix
+
+
+def entries(arrays: Arrays, prefix: str) -> tuple[Indices, Indices, Array, tuple[int, int]]:
+    """Row, column and value of each entry of a CSR matrix, and its shape. Raises DataError."""
     names = {part: f"{prefix}_{part}" for part in ("data", "indices", "indptr", "shape")}
     parts = {part: arrays[name] for part, name in names.items() if part != "data"}
     for part, array in parts.items():
@@ -95,8 +108,8 @@ def _features(arrays: _Arrays) -> Array:
     data = arrays[names["data"]] if names["data"] in arrays else np.ones(len(indices), np.float32)
     if data.shape != indices.shape or data.dtype.kind not in "fiub":
         raise _wrong(arrays.what, names["data"], data, f"{indices.shape} numbers, one per entry of {names['indices']}")
-    if len(shape) != 2 or not (shape > 0).all() or int(shape[0]) * int(shape[1]) > LARGEST:
-        raise DataError(f"{arrays.what}: {names['shape']!r} is {shape.tolist()}", f"expected [N, d], N d <= {LARGEST}")
+    if len(shape) != 2 or not (shape > 0).all():
+        raise DataError(f"{arrays.what}: {names['shape']!r} is {shape.tolist()}", "expected [N, d], both above 0")
     if len(indptr) != shape[0] + 1 or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
         raise _wrong(arrays.what, names["indptr"], indptr, f"{shape[0] + 1} values ascending from 0 to {len(indices)}")
     if len(indices) and not (indices.min() >= 0 and indices.max() < shape[1]):
@@ -104,12 +117,11 @@ def _features(arrays: _Arrays) -> Array:
             f"{arrays.what}: {names['indices']!r} has values in {indices.min()}..{indices.max()}",
             f"expected columns 0..{shape[1] - 1}",
         )
-    dense = np.zeros((int(shape[0]), int(shape[1])), np.float32)
-    np.add.at(dense, (np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), indices), data.astype(np.float32))
-    return dense
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    return rows, indices, data, (int(shape[0]), int(shape[1]))
 
 
-def _rows(arrays: _Arrays, split: str, nodes: int) -> Indices | None:
+def _rows(arrays: Arrays, split: str, nodes: int) -> Indices | None:
     """The split's nodes, ascending; None where the file does not say."""
     if f"{split}_idx" in arrays:
         array = arrays[f"{split}_idx"]

@@ -234,6 +234,19 @@ class TestLists:
         assert "mlp" in run("spaces").out
         assert "width" in run("spaces", "mlp").out
 
+    def test_a_space_is_shown_as_it_is_searched(self, run: Command) -> None:
+        """The trainer's parameters too; members of a group that differ by their index only in one row."""
+        rows = {line.split()[0]: line.split() for line in run("spaces", "mlp").out.splitlines() if line.split()}
+        assert rows["width"] == ["width", "integer", "8", "..", "512", "128", "architecture", "log,", "elastic"]
+        assert rows["dropout[0..29]"][-5:] == ["depth", ">", "i", "hyperparameter", "self_tuned"]
+        assert rows["trainer.lr"][-2:] == ["hyperparameter", "log"]
+        assert "trainer.optimizer=adamw" in run("spaces", "mlp").out
+        variant = run("spaces", "pflayer/vit_ti", "--json").json
+        names = [p["name"] for p in variant["searched"]["parameters"]]
+        assert names[: variant["parameters"]] == [p["name"] for p in variant["space"]["parameters"]]
+        assert {"mixer[1]", "trainer.lr"} <= set(names)
+        assert variant["epochs"] == 300
+
     @pytest.mark.parametrize("command", ["strategies", "predictors", "trainers"])
     def test_others(self, run: Command, command: str) -> None:
         assert isinstance(run(command, "--json").json, list)

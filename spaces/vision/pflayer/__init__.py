@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._errors import UnknownNameError, UsageError
-from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._model_space import ModelSpace, Recipe
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import chunked
 from archfront.spaces._task import Task
@@ -41,17 +41,20 @@ class PfLayer(ModelSpace):
     variants = VARIANTS
     search_space = VARIANTS["small"]
     tasks = ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100")
-    recipe = recipe_of("small")
     paper = "Learning Features with Parameter-Free Layers, Han, Yun, Heo, Yoo, ICLR 2022"
     year = 2022
-
-    def __init__(self, task: Task, variant: str | None = None) -> None:
-        super().__init__(task, variant)
-        self.recipe, self.epochs = recipe_of(self.variant), epochs_of(self.variant)
 
     @classmethod
     def tasks_of(cls, variant: str) -> tuple[str, ...]:
         return cls.tasks if variant == "small" else ("imagenet",)
+
+    @classmethod
+    def recipe_of(cls, variant: str) -> Recipe:
+        return recipe_of(variant)
+
+    @classmethod
+    def epochs_of(cls, variant: str) -> int:
+        return epochs_of(variant)
 
     @classmethod
     def make_task(cls, name: str, *, variant: str, seed: int, data: Path | None) -> Task:
