@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from archfront import search, spaces, trainers
+from archfront import spaces, trainers
 from archfront.cluster._device import Device, named_device
 from archfront.cluster._evaluators import FunctionEvaluator, SliceEvaluator, TrainingEvaluator
 from archfront.cluster._request import resolved_strategy
@@ -23,10 +23,11 @@ from archfront.spaces._costs import analytic_costs
 from archfront.spaces._errors import UsageError
 from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._registry import function_at
 from archfront.spaces._search_space import SearchSpace
 from archfront.trainers._types import Budget
 
-__all__ = ["Plan", "bound_space", "load_function"]
+__all__ = ["Plan", "bound_space"]
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,4 @@ def _function(record: StudyRecord) -> Callable[..., Any]:
             f"study {record.name!r} evaluates a function defined in a script",
             "resume it from there: Study.open(name).run(evaluate=...), or give evaluate as 'pkg.mod:fn'",
         )
-    return load_function(path)
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """The function at a dotted path. Raises UnknownNameError."""
-    function: Callable[..., Any] = search.registry.attribute(path)
-    return function
+    return function_at(path)

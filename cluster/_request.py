@@ -14,6 +14,7 @@ from archfront.cluster._device import Device, cpu_model, named_device
 from archfront.cluster.store import StudyRecord
 from archfront.search._strategy import Strategy, checked_configuration
 from archfront.search._types import Constraint, Objective, SearchBudget
+from archfront.spaces._arguments import check_arguments
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
@@ -23,7 +24,7 @@ from archfront.trainers._slice import bank_hash, load_bank, sliced_space
 from archfront.trainers._types import Budget
 from archfront.trainers._union import Setting, applied, default_trainer, searched_space
 
-__all__ = ["FUNCTION_AND_MODEL", "MOST_OBJECTIVES", "Request", "protocol_of", "record_of"]
+__all__ = ["FUNCTION_AND_MODEL", "MOST_OBJECTIVES", "Request", "protocol_of", "record_of", "seconds_of"]
 
 MOST_OBJECTIVES = 4
 FUNCTION_AND_MODEL = (
@@ -307,12 +308,13 @@ def _check_number(objectives: Sequence[Objective]) -> None:
 def _strategy(request: Request, searched: SearchSpace, objectives: Sequence[Objective]) -> tuple[str, dict[str, Any]]:
     """The strategy's loadable name and its resolved parameters, after a trial construction that checks them."""
     cls, parameters = resolved_strategy(request.strategy, request.parameters)
+    check_arguments(f"strategy {registered_name(cls)!r}", cls.parameters(), parameters)
     for config in request.start:
         checked_configuration(searched, config, "--start")
     strategy = cls(
         searched, objectives, constraints=_parsed(request.constraints), budget=_budget(request), **parameters
     )
-    resolved = {name: getattr(strategy, name, parameters.get(name)) for name in cls.defaults()}
+    resolved = {name: getattr(strategy, name, parameters.get(name)) for name in cls.parameters()}
     return registered_name(cls), {name: value for name, value in resolved.items() if _is_json(value)}
 
 
@@ -335,7 +337,14 @@ def _is_json(value: Any) -> bool:
 def _budget(request: Request) -> SearchBudget:
     if request.trials is None and request.minutes is None:
         raise UsageError("a search needs an end", "give --trials N or --minutes M")
-    return SearchBudget(request.trials, None if request.minutes is None else 60 * request.minutes)
+    return SearchBudget(request.trials, None if request.minutes is None else seconds_of(request.minutes))
+
+
+def seconds_of(minutes: float) -> float:
+    """Raises UsageError."""
+    if not minutes > 0:
+        raise UsageError(f"minutes={minutes:g} must be above 0")
+    return 60 * minutes
 
 
 def _options(request: Request) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from archfront.cluster._device import Device
 from archfront.cluster._in_process import run_in_process
 from archfront.cluster._loop import Progress, StudyLoop
-from archfront.cluster._plan import Plan, bound_space, load_function
-from archfront.cluster._request import FUNCTION_AND_MODEL, Request, record_of
+from archfront.cluster._plan import Plan, bound_space
+from archfront.cluster._request import FUNCTION_AND_MODEL, Request, record_of, seconds_of
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.front import Front
@@ -20,6 +20,7 @@ from archfront.cluster.store import Store, StudyRecord
 from archfront.search._types import Constraint, Objective, SearchBudget
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._registry import function_at
 from archfront.spaces._search_space import Configuration, SearchSpace
 
 __all__ = ["Study", "Summary"]
@@ -154,7 +155,7 @@ class Study:
     def _begin(self, trials: int | None, minutes: float | None, evaluate: Callable[..., Any] | str | None) -> None:
         """Store the study when it is new. A study of this name that somebody else began is refused."""
         if evaluate is not None:
-            self._function = load_function(evaluate) if isinstance(evaluate, str) else evaluate
+            self._function = function_at(evaluate) if isinstance(evaluate, str) else evaluate
         if self._record is not None:
             if evaluate is not None and not self._record.private:
                 raise UsageError(*FUNCTION_AND_MODEL)
@@ -171,7 +172,7 @@ class Study:
     def _extend(self, record: StudyRecord, trials: int | None, minutes: float | None) -> None:
         """A larger total reopens a finished study. Raises UsageError for a smaller one."""
         old = record.budget
-        seconds = old.seconds if minutes is None else 60 * minutes
+        seconds = old.seconds if minutes is None else seconds_of(minutes)
         new = SearchBudget(old.trials if trials is None else trials, seconds)
         if new == old:
             return

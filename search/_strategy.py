@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import uuid
@@ -26,6 +25,7 @@ from archfront.search._types import (
     Proposal,
     SearchBudget,
 )
+from archfront.spaces._arguments import Argument, arguments_of
 from archfront.spaces._errors import ConfigurationError, StoreError, UnknownNameError, UsageError
 from archfront.spaces._numbers import Real
 from archfront.spaces._registry import registered_name
@@ -89,7 +89,7 @@ class Strategy(ABC):
         **unknown: Any,
     ) -> None:
         for name in unknown:
-            raise UnknownNameError.of(f"parameter of strategy {registered_name(type(self))!r}", name, self.defaults())
+            raise UnknownNameError.of(f"parameter of strategy {registered_name(type(self))!r}", name, self.parameters())
         self.space, self.objectives, self.constraints = space, tuple(objectives), tuple(constraints)
         self.budget, self.seed, self.context = budget or SearchBudget(), seed, context or Context()
         self.rng = np.random.default_rng(seed)
@@ -169,16 +169,9 @@ class Strategy(ABC):
         return [self.told[i] for _, i in order[:n]]
 
     @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """The strategy's own parameters and their defaults: the keyword-only arguments of its `__init__`s."""
-        found: dict[str, Any] = {}
-        for base in reversed(cls.__mro__):
-            if base is Strategy or "__init__" not in vars(base) or not issubclass(base, Strategy):
-                continue
-            for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    found[parameter.name] = parameter.default
-        return found
+    def parameters(cls) -> dict[str, Argument]:
+        """The strategy's own parameters: the keyword-only arguments of its `__init__`s."""
+        return arguments_of(cls, Strategy)
 
     @classmethod
     def check(cls, space: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()) -> None:

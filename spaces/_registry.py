@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from archfront.spaces._errors import ArchfrontError, UnknownNameError, UsageError
 
-__all__ = ["Registry", "registered_name"]
+__all__ = ["Registry", "function_at", "registered_name"]
 
 T = TypeVar("T")
 _NOT_NAMES = {"testing"}
@@ -67,28 +68,35 @@ class Registry(Generic[T]):
 
     def attribute(self, name: str) -> Any:
         """What stands at "package.module:attribute". Raises UnknownNameError."""
-        module_name, _, attribute = name.partition(":")
-        try:
-            module = _import_from_here(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise  # the module exists, one of its own imports does not
-            raise UnknownNameError(
-                f"unknown {self.kind} {name!r}",
-                f"no module named {module_name!r} in {os.getcwd()} or on PYTHONPATH; registered: "
-                + ", ".join(self.names()),
-            ) from error
-        if not hasattr(module, attribute):
-            public = [n for n in vars(module) if not n.startswith("_")]
-            raise UnknownNameError.of(f"{self.kind} in module {module_name!r}", attribute, public)
-        return getattr(module, attribute)
+        return _attribute(name, self.kind, self._may_be_meant, self.names())
+
+    def _may_be_meant(self, value: Any, module: str) -> bool:
+        """A class of this kind, a function the module defines, or an object of one of our classes (a SearchSpace)."""
+        if isinstance(value, type):
+            return issubclass(value, self._base_class()) and not inspect.isabstract(value)
+        if inspect.isfunction(value):
+            return _defined_in(value, module)
+        return type(value).__module__.startswith("archfront.")
+
+    def _base_class(self) -> type[T]:
+        module, _, attribute = self._base.partition(":")
+        found: type[T] = getattr(importlib.import_module(module), attribute)
+        return found
 
     def _checked(self, found: Any, name: str) -> type[T]:
-        module, _, attribute = self._base.partition(":")
-        base = getattr(importlib.import_module(module), attribute)
+        base = self._base_class()
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise UsageError(f"{name!r} is {found!r}", f"a {self.kind} must be a subclass of {attribute}")
+            raise UsageError(f"{name!r} is {found!r}", f"a {self.kind} must be a subclass of {base.__name__}")
         return found
+
+
+def function_at(path: str) -> Callable[..., Any]:
+    """The function, or other callable, at "package.module:function". Raises UnknownNameError, UsageError."""
+    found = _attribute(path, "function", _defined_in, ())
+    if not callable(found):
+        raise UsageError(f"{path!r} is {found!r}", "give a function: package.module:function")
+    function: Callable[..., Any] = found
+    return function
 
 
 def registered_name(cls: type) -> str:
@@ -110,6 +118,29 @@ def _scan(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:
             yield from ((name, *rest) for rest in _scan(entry, depth - 1))
         elif depth == 1 and (entry.suffix == ".py" or (entry / "__init__.py").exists()):
             yield (name,)
+
+
+def _attribute(path: str, kind: str, may_be_meant: Callable[[Any, str], bool], registered: Sequence[str]) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise UsageError(f"{path!r} is no {kind}", "give package.module:name")
+    try:
+        module = _import_from_here(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # the module exists, one of its own imports does not
+        known = f"; registered: {', '.join(registered)}" if registered else ""
+        raise UnknownNameError(
+            f"unknown {kind} {path!r}", f"no module named {module_name!r} in {os.getcwd()} or on PYTHONPATH{known}"
+        ) from error
+    if not hasattr(module, attribute):
+        public = [n for n, v in vars(module).items() if n[0] != "_" and may_be_meant(v, module.__name__)]
+        raise UnknownNameError.of(f"{kind} in module {module_name!r}", attribute, public)
+    return getattr(module, attribute)
+
+
+def _defined_in(value: Any, module: str) -> bool:
+    return inspect.isfunction(value) and value.__module__ == module
 
 
 def _import_from_here(module_name: str) -> Any:

@@ -12,7 +12,6 @@ import typer
 
 from archfront.cluster.cli._options import AsJson
 from archfront.cluster.cli._output import console, document, number, table
-from archfront.spaces._condition import IndexBelow
 
 if TYPE_CHECKING:
     from archfront.spaces._model_space import ModelSpace
@@ -128,6 +127,8 @@ def _parameter_rows(parameters: Sequence[Parameter]) -> list[list[str]]:
 
 def _parameter_cells(parameter: Parameter, index: object = "i") -> list[str]:
     """Kind, values, default, condition, role, flags; the parameter's own index in a condition is written as `index`."""
+    from archfront.spaces import IndexBelow
+
     flags = [f for f in ("log", "zero", "elastic", "self_tuned") if getattr(parameter, f, None)]
     when = " and ".join(
         f"{c.parent} > {index}" if isinstance(c, IndexBelow) and c.index == parameter.index else str(c)
@@ -158,7 +159,7 @@ def strategies(as_json: AsJson = False) -> None:
             {
                 "name": name,
                 "about": _first_line(cls),
-                "parameters": {n: _plain(v) for n, v in cls.defaults().items()},
+                "parameters": {n: None if a.required else a.default for n, a in cls.parameters().items()},
                 "objectives": able.objectives,
                 "constraints": able.constraints,
                 "determinism": able.determinism,
@@ -208,7 +209,3 @@ def trainers(as_json: AsJson = False) -> None:
 def _first_line(cls: type) -> str:
     """The first line of the file a class is the registered one of: what it is and which paper."""
     return (inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or "").split("\n")[0]
-
-
-def _plain(value: Any) -> Any:
-    return None if value is inspect.Parameter.empty else value

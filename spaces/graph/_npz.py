@@ -71,6 +71,7 @@ class Arrays:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Arrays]:
+    """The arrays of an .npz file. Raises DataError for what is none."""
     with path.open("rb") as stream:  # np.load leaves its own open where the archive is damaged
         try:
             file: Any = np.load(stream, allow_pickle=False)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.command import Command, in_process
 
+OWN = ("search", "tests.cluster.toys:SPACE", "--objective", "error:min", "--trials", "1", "--workers", "0")
 TOY = "archfront.spaces._toy:ToyImages"
 SUMMARY = {
     "study",
@@ -111,6 +112,15 @@ class TestErrors:
         [
             (("search", "pflayr"), 2, "did you mean 'pflayer'"),
             (("search", TOY, "--strategy", "nsga"), 2, "did you mean 'nsga2'"),
+            (("search", TOY, "--strategy", "nsga2(population=x)"), 2, "population='x' is not a whole number"),
+            (("search", TOY, "--strategy", "tests.cluster.toys:Gredy"), 2, "did you mean 'Greedy'"),
+            (("search", TOY, "--set", "strategy.crossover=high"), 2, "crossover='high' is not a number"),
+            (("search", TOY, "--minutes", "-1"), 2, "minutes=-1 must be above 0"),
+            ((*OWN, "--evaluate", "tests.cluster.toys:tw"), 2, "unknown function in module 'tests.cluster.toys' 'tw'"),
+            ((*OWN, "--evaluate", "tests.cluster.toyz:two"), 2, "no module named 'tests.cluster.toyz'"),
+            ((*OWN, "--evaluate", "two"), 2, "give package.module:name"),
+            ((*OWN, "--evaluate", "tests.cluster.toys:CHOICES"), 2, "give a function"),
+            ((*OWN[:1], "tests.cluster.toys:SPAC", *OWN[2:], "--evaluate", "tests.cluster.toys:two"), 2, "'SPACE'"),
             (("search", TOY, "--objective", "eror"), 2, "did you mean 'error'"),
             (("search", TOY, "--objective", "eror:min"), 2, "did you mean 'error'"),
             (("search", TOY, "--device", "cpuu"), 2, "did you mean 'cpu'"),
