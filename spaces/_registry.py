@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -100,13 +100,21 @@ def function_at(path: str) -> Callable[..., Any]:
 
 
 def registered_name(cls: type) -> str:
-    """The name under which `cls` can be loaded again: its file's name, or "module:Class" outside archfront."""
+    """The name under which `cls` can be loaded again: its file's name or its entry point's, else "module:Class"."""
     own = vars(cls).get("registered_as")
     if own is not None:
         return str(own)
     if cls.__module__.startswith("archfront."):
         return cls.__module__.rpartition(".")[2]
-    return f"{cls.__module__}:{cls.__qualname__}"
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    return _entry_point_names().get(path, path)
+
+
+@cache
+def _entry_point_names() -> dict[str, str]:
+    """Dotted path to name, of every class that an installed package registers with archfront."""
+    groups = (f"archfront.{kind}" for kind in ("spaces", "strategies", "predictors", "trainers"))
+    return {point.value: point.name for group in groups for point in importlib.metadata.entry_points(group=group)}
 
 
 def _scan(folder: Path, depth: int) -> Iterator[tuple[str, ...]]:

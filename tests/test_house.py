@@ -120,12 +120,19 @@ def test_errors_survive_a_trip_between_processes() -> None:
 def test_entry_points_and_dotted_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.metadata import EntryPoint
 
-    from archfront.spaces._registry import Registry
+    from archfront.spaces import _registry
 
     point = EntryPoint("greedy", "tests.cluster.toys:Greedy", "archfront.strategies")
     monkeypatch.setattr(
         "importlib.metadata.entry_points", lambda group: [point] if group == "archfront.strategies" else []
     )
-    fresh: Registry[search.Strategy] = Registry("archfront.search", "archfront.search._strategy:Strategy", "strategy")
+    _registry._entry_point_names.cache_clear()
+    fresh: _registry.Registry[search.Strategy] = _registry.Registry(
+        "archfront.search", "archfront.search._strategy:Strategy", "strategy"
+    )
     assert "greedy" in fresh.names()
     assert fresh.load("greedy") is fresh.load("tests.cluster.toys:Greedy")
+    assert _registry.registered_name(fresh.load("greedy")) == "greedy", "however it was loaded"
+    monkeypatch.undo()
+    _registry._entry_point_names.cache_clear()
+    assert _registry.registered_name(fresh.load("greedy")) == "tests.cluster.toys:Greedy"

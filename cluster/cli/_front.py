@@ -10,7 +10,7 @@ import typer
 
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, number, split_list, table
-from archfront.spaces._errors import UsageError
+from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from archfront.cluster.front import Front
@@ -51,7 +51,7 @@ def front(
 
     if space is None and study is None:
         raise UsageError("which front?", "give a SPACE or --study NAME")
-    if space is not None and "/" in space:
+    if space is not None and ("/" in space or ":" in space):
         space = _stored_name(space)
     bounds = [Constraint.parse(text) for text in split_list(where or [])]
     devices: Sequence[str | None] = split_list(device or []) or [None]
@@ -93,12 +93,20 @@ def front(
 
 
 def _stored_name(space: str) -> str:
-    """NAME/VARIANT as studies store it: the default variant's is NAME alone."""
+    """NAME/VARIANT or a dotted path as studies store it: the default variant's is NAME alone, a class that an entry
+    point registers has that name."""
     from archfront import spaces
+    from archfront.spaces._registry import registered_name
 
-    name, _, variant = space.partition("/")
-    cls = spaces.registry.load(name)
-    return name if cls.resolve_variant(variant) == cls.resolve_variant(None) else space
+    path, _, variant = space.partition("/")
+    try:
+        cls = spaces.registry.load(path)
+    except (UsageError, UnknownNameError):
+        if ":" in path:  # a bare search space, or a module that is not here: its studies have the name they were given
+            return space
+        raise
+    default = not variant or cls.resolve_variant(variant) == cls.resolve_variant(None)
+    return registered_name(cls) if default else f"{registered_name(cls)}/{variant}"
 
 
 def _protocol(

@@ -48,9 +48,7 @@ def choose(connection: Connection, question: Question) -> Chosen:
         asked = [
             f"{n} {v!r}" for n in ("space", "study", "task", "protocol") if (v := getattr(question, n)) is not None
         ]
-        raise NoFrontError(
-            f"no study of {', '.join(asked) or 'any kind'} is in this store", "start one: archfront search"
-        )
+        raise NoFrontError(f"no study of {', '.join(asked) or 'any kind'} is in this store", _what_is(connection))
     number, record = fitting[0]
     objectives = _objectives(record, question.objectives)
     objectives, device, devices = _on_device(connection, record, objectives, question.device)
@@ -67,6 +65,13 @@ def choose(connection: Connection, question: Question) -> Chosen:
         tuple((c, (c.metric, devices.get(c.device or "", c.device or ""))) for c in bounds),
     )
     return Chosen(record, spec, device, _others(fitting, own))
+
+
+def _what_is(connection: Connection) -> str:
+    """The spaces and tasks of the store's studies, as a hint."""
+    rows = connection.execute(select(StudyRow.space, StudyRow.task).distinct().order_by(StudyRow.space, StudyRow.task))
+    there = [f"{space} / {task}" if task else str(space) for space, task in rows]
+    return f"it has: {', '.join(there)}" if there else "it is empty: start one with `archfront search SPACE`"
 
 
 def _fitting(connection: Connection, question: Question) -> list[tuple[int, StudyRecord]]:
