@@ -11,7 +11,7 @@ from archfront import trainers
 from archfront.cluster._threads import one_thread
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster._turns import TrainingTurns
-from archfront.cluster.store import Store, StudyRecord
+from archfront.cluster.store import ArtefactRecord, Store, StudyRecord
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._supernet import Supernet
 from archfront.trainers._slice import bank_hash, load_bank, save_bank
@@ -20,13 +20,13 @@ from archfront.trainers._types import Budget
 from archfront.trainers._union import applied, searched_space
 from archfront.trainers.supernet import SupernetTrainer
 
-__all__ = ["bank_of"]
+__all__ = ["bank_of", "bank_trainer", "kept_bank"]
 
 KIND = "bank"
 
 
 def bank_of(record: StudyRecord, space: ModelSpace, store: Store, files: TrialFiles) -> tuple[str, str] | None:
-    """(hash, path) of the study's bank; None for a study that trains each configuration.
+    """(hash, path or URL) of the study's bank; None for a study that trains each configuration.
 
     A bank this study trains is kept under the recipe that makes it: another study with the same recipe loads it. A
     training that was interrupted continues from its last epoch. Raises DataError for a file of another space.
@@ -35,9 +35,9 @@ def bank_of(record: StudyRecord, space: ModelSpace, store: Store, files: TrialFi
     if wanted is None:
         return None
     if wanted != "train":
-        return bank_hash(load_bank(space, Path(wanted))), wanted
+        return bank_hash(load_bank(space, wanted)), wanted
     name = _recipe_key(record)
-    kept = store.artefact(name, KIND)
+    kept = kept_bank(record, store)
     if kept is None:
         bank = _trained(record, space, files, name)
         with tempfile.TemporaryDirectory() as folder:
@@ -48,23 +48,34 @@ def bank_of(record: StudyRecord, space: ModelSpace, store: Store, files: TrialFi
     return kept.sha256, kept.location
 
 
+def kept_bank(record: StudyRecord, store: Store) -> ArtefactRecord | None:
+    """The bank that a study with the same recipe has trained."""
+    return store.artefact(_recipe_key(record), KIND)
+
+
 def _recipe_key(record: StudyRecord) -> str:
     content = [record.identity, record.task_identity, record.protocol]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: str) -> Supernet:
-    """Train the bank, with a checkpoint after each epoch."""
+def bank_trainer(record: StudyRecord, space: ModelSpace, epochs: int) -> SupernetTrainer:
+    """What trains the study's bank; of a narrowed space nothing is trained that is not searched."""
     make = trainers.load(record.trainer)
     settings = {n: tuple(s) for n, s in record.options["settings"].items()}
     trainer_settings = {n: s for n, s in settings.items() if n.startswith("trainer.")}
     own = {n: s for n, s in settings.items() if n not in trainer_settings}
-    space = space.narrowed(applied(space.search_space, own))  # nothing is trained that is not searched
+    space = space.narrowed(applied(space.search_space, own))
     config = searched_space(space, make, trainer_settings).default
-    budget = Budget(record.options["epochs"], record.options["data_fraction"])
+    budget = Budget(epochs, record.options["data_fraction"])
+    trainer = make(space, config, budget=budget, seed=derived_seed(record.train_seed, "bank"))
+    assert isinstance(trainer, SupernetTrainer)
+    return trainer
+
+
+def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: str) -> Supernet:
+    """Train the bank, with a checkpoint after each epoch."""
     with one_thread():  # the same bank on every machine of one kind
-        trainer = make(space, config, budget=budget, seed=derived_seed(record.train_seed, "bank"))
-        assert isinstance(trainer, SupernetTrainer)
+        trainer = bank_trainer(record, space, record.options["epochs"])
         checkpoint = f"{name[:32]}.checkpoint"
         if (saved := files.load(checkpoint)) is not None:
             trainer.load_state_dict(saved)

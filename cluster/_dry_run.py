@@ -6,8 +6,10 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from archfront.cluster._bank import bank_of, bank_trainer, kept_bank
 from archfront.cluster._device import Device
 from archfront.cluster._evaluators import FunctionEvaluator, TrainingEvaluator
 from archfront.cluster._measure import Measurer
@@ -16,8 +18,10 @@ from archfront.cluster._request import Request, record_of
 from archfront.cluster._threads import one_thread
 from archfront.cluster._trial import Evaluator, run_trial
 from archfront.cluster._trial_files import TrialFiles
-from archfront.cluster.store import Store
+from archfront.cluster.store import Store, StudyRecord
 from archfront.spaces._errors import ArchfrontError
+from archfront.spaces._model_space import ModelSpace
+from archfront.trainers._slice import bank_hash, save_bank
 from archfront.trainers._types import Budget
 
 __all__ = ["dry_run"]
@@ -29,18 +33,16 @@ WARM_UP_FRACTION = 0.02
 def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str, Any]:
     """Objectives, devices, size of the space, seconds of one trial, expected minutes.
 
-    The timed trial is the default configuration, trained for two epochs in a warm process. Raises ArchfrontError when
-    it fails.
+    The timed trial is the default configuration, trained for two epochs in a warm process, or cut from a supernet
+    that was. Raises ArchfrontError when it fails.
     """
     stored = {d.name: Device.of(d.definition) for d in store.devices() if d.definition}
     record = record_of(Request("dry-run", **options), stored)
-    bank = None
-    if record.options["supernet"] not in (None, "train"):
-        bank = ("", record.options["supernet"])
     with tempfile.TemporaryDirectory() as folder:
         space = None if record.private else bound_space(record)
-        plan = Plan.of(record, files=TrialFiles(folder), stored=stored, space=space, bank=bank)
         with one_thread():
+            bank, bank_s = (None, None) if space is None else _bank(record, space, store, Path(folder))
+            plan = Plan.of(record, files=TrialFiles(folder), stored=stored, space=space, bank=bank)
             trial_s = _trial_seconds(plan)
         measuring_s = 0.0
         for device in plan.devices.values():
@@ -53,7 +55,7 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
             finally:
                 measurer.close()
     trials = record.budget.trials
-    expected = None if trials is None else trials * (trial_s / max(1, workers) + measuring_s) / 60
+    expected = None if trials is None else ((bank_s or 0) + trials * (trial_s / max(1, workers) + measuring_s)) / 60
     return {
         "space": record.space,
         "task": record.task,
@@ -66,10 +68,31 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
         "epochs": record.options["epochs"],
         "trials": trials,
         "workers": workers,
-        "seconds_per_trial": round(trial_s, 2),
-        "seconds_per_measurement": round(measuring_s, 2),
-        "expected_minutes": None if expected is None else round(expected, 2),
+        **({} if bank_s is None else {"seconds_of_supernet": _short(bank_s)}),
+        "seconds_per_trial": _short(trial_s),
+        "seconds_per_measurement": _short(measuring_s),
+        "expected_minutes": None if expected is None else _short(expected),
     }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _bank(
+    record: StudyRecord, space: ModelSpace, store: Store, folder: Path
+) -> tuple[tuple[str, str] | None, float | None]:
+    """(hash, path) of the supernet to cut from, and the seconds its training will take; None where there is none."""
+    wanted, epochs = record.options["supernet"], record.options["epochs"]
+    if wanted is None:
+        return None, None
+    if wanted != "train" or kept_bank(record, store) is not None:
+        return bank_of(record, space, store, TrialFiles(str(folder))), 0.0
+    started = time.perf_counter()
+    trainer = bank_trainer(record, space, epochs=2)
+    first, second = (time.perf_counter() - started for _ in trainer.run())
+    save_bank(trainer.bank, folder / "bank.pt")
+    return (bank_hash(trainer.bank), str(folder / "bank.pt")), epochs * (second - first)
 
 
 def _trial_seconds(plan: Plan) -> float:

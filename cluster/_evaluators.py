@@ -6,7 +6,6 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,7 +116,7 @@ class SliceEvaluator:
     def loaded(self) -> Supernet:
         """The bank, once per process."""
         if self.bank not in _BANKS:
-            _BANKS[self.bank] = load_bank(self.space, Path(self.bank_path))
+            _BANKS[self.bank] = load_bank(self.space, self.bank_path)
         return _BANKS[self.bank]
 
 

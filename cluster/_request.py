@@ -24,7 +24,7 @@ from archfront.trainers._slice import bank_hash, load_bank, sliced_space
 from archfront.trainers._types import Budget
 from archfront.trainers._union import Setting, applied, default_trainer, searched_space
 
-__all__ = ["FUNCTION_AND_MODEL", "MOST_OBJECTIVES", "Request", "protocol_of", "record_of", "seconds_of"]
+__all__ = ["FUNCTION_AND_MODEL", "MOST_OBJECTIVES", "Request", "located", "protocol_of", "record_of", "seconds_of"]
 
 MOST_OBJECTIVES = 4
 FUNCTION_AND_MODEL = (
@@ -164,7 +164,7 @@ def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) 
         settings = {name: list(value) for name, value in sorted(request.settings.items())}
         recipe = {"trainer": trainer, "epochs": epochs, "settings": settings, "seed": request.train_seed}
         return _hash({"sliced": recipe, "calibration": 512, "data_fraction": request.data_fraction})
-    bank = load_bank(space, Path(request.supernet))
+    bank = load_bank(space, request.supernet)
     return _hash({"sliced": bank_hash(bank), "calibration": 512})
 
 
@@ -347,11 +347,18 @@ def seconds_of(minutes: float) -> float:
     return 60 * minutes
 
 
+def located(supernet: str | None) -> str | None:
+    """A bank's file as every process finds it; "train" and URLs as they are."""
+    if supernet is None or supernet == "train" or "://" in supernet:
+        return supernet
+    return str(Path(supernet).absolute())
+
+
 def _options(request: Request) -> dict[str, Any]:
     """What the engine wants back on resume."""
     return {
         "data": request.data if request.data is None else str(Path(request.data).absolute()),
-        "supernet": request.supernet if request.supernet in (None, "train") else str(Path(request.supernet).absolute()),
+        "supernet": located(request.supernet),
         "data_fraction": request.data_fraction,
         "settings": {name: list(setting) for name, setting in request.settings.items()},
         "start": [dict(config) for config in request.start],

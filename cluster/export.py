@@ -92,7 +92,7 @@ def load_network(store: Store, key: str, *, study: str | None = None, space: Mod
     if record.options["supernet"] is not None:
         found = bank_of(record, space, store, TrialFiles(f"{store.files_url}/trials"))
         assert found is not None
-        return calibrated_subnet(load_bank(space, Path(found[1])), config)
+        return calibrated_subnet(load_bank(space, found[1]), config)
     kept = store.artefact(match.key, "weights")
     if kept is None:
         raise ExportError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 from torch import nn
 
@@ -73,14 +75,17 @@ def save_bank(bank: Supernet, path: Path, *, epochs: int = 0) -> None:
     )
 
 
-def load_bank(space: ModelSpace, path: Path) -> Supernet:
-    """Read a bank for `space`. Raises DataError that names what does not fit."""
+def load_bank(space: ModelSpace, path: str | Path) -> Supernet:
+    """Read a bank for `space` from a file or fsspec URL. Raises DataError that names what does not fit."""
     try:
-        saved = torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"no supernet file {str(path)!r}", "train one with --supernet train") from None
-    except Exception as error:
-        raise DataError(f"{str(path)!r} is not a supernet file", str(error).splitlines()[0]) from error
+        with fsspec.open(str(path), "rb") as file:
+            saved = torch.load(io.BytesIO(file.read()), weights_only=True)
+    except OSError as error:
+        raise DataError(
+            f"no supernet file {str(path)!r}: {error.strerror or error}", "train one with --supernet train"
+        ) from None
+    except Exception as error:  # whatever torch says of a file that is none of its own
+        raise DataError(f"{str(path)!r} is not a supernet file", "give one that archfront has written") from error
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise DataError(f"{str(path)!r} is not a supernet file of format {FORMAT!r}")
     if saved["identity"] != space.search_space.identity:

@@ -35,7 +35,7 @@ def front(
     device: Annotated[Texts | None, typer.Option(help="Whose latency; repeat it with --plot.")] = None,
     objective: Annotated[Texts | None, typer.Option(help=r"METRIC\[@DEVICE]\[:min|max]; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Only evaluations of this many epochs.")] = None,
-    supernet: Annotated[Path | None, typer.Option(help="Only slices of this supernet file.")] = None,
+    supernet: Annotated[str | None, typer.Option(help="Only slices of this supernet file.")] = None,
     where: Annotated[Texts | None, typer.Option(help='Bounds, e.g. "latency_ms<=5"; repeat it.')] = None,
     best: Annotated[str | None, typer.Option(help="Only the best point in this metric.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg, .pdf or .html file.")] = None,
@@ -110,9 +110,11 @@ def _stored_name(space: str) -> str:
 
 
 def _protocol(
-    store: Any, space: str | None, study: str | None, task: str | None, epochs: int | None, supernet: Path | None
+    store: Any, space: str | None, study: str | None, task: str | None, epochs: int | None, supernet: str | None
 ) -> str | None:
     """The protocol of the newest fitting study with these epochs, or of slices of this bank."""
+    from archfront.cluster._request import located
+
     if epochs is None and supernet is None:
         return None
     fitting = []
@@ -121,7 +123,7 @@ def _protocol(
         if (study and record.name != study) or (space and space not in names) or (task and record.task != task):
             continue
         own = record.options.get("supernet")
-        of_bank = supernet is not None and own == str(supernet.absolute())
+        of_bank = supernet is not None and own == located(supernet)
         of_epochs = epochs is not None and own is None and record.options.get("epochs") == epochs
         if of_bank or of_epochs:
             fitting.append(record)

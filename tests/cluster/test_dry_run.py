@@ -11,8 +11,9 @@ import pytest
 
 from archfront.cluster import _dry_run
 from archfront.cluster.store import Store
+from archfront.cluster.study import Study
 from archfront.spaces import Real, SearchSpace
-from archfront.spaces._errors import ArchfrontError
+from archfront.spaces._errors import ArchfrontError, DataError
 from archfront.trainers.backprop import Backprop
 
 TOY = "archfront.spaces._toy:ToyImages"
@@ -38,7 +39,7 @@ def test_what_only_a_processs_first_trial_costs_is_not_counted(store: Store, mon
     monkeypatch.setattr(Backprop, "_train_epoch", slow)
     facts = _dry_run.dry_run(store, {"space": TOY, "objectives": ["error", "params_m"], "epochs": 20, "trials": 30}, 2)
     assert 2.0 <= facts["seconds_per_trial"] < 4.0
-    assert facts["expected_minutes"] == pytest.approx(30 * facts["seconds_per_trial"] / 2 / 60, abs=0.01)
+    assert facts["expected_minutes"] == pytest.approx(30 * facts["seconds_per_trial"] / 2 / 60, rel=0.01)
     assert len(epochs) == 3
 
 
@@ -70,3 +71,23 @@ def test_a_users_function_is_called_once(store: Store) -> None:
 def test_a_default_that_fails_is_said_before_the_search(store: Store) -> None:
     with pytest.raises(ArchfrontError, match=r"the default configuration fails.*prices\.csv"):
         _dry_run.dry_run(store, own("fails"), 1)
+
+
+def test_a_supernet_is_trained_once_and_sliced(store: Store, tmp_path: Path) -> None:
+    options = {"space": TOY, "objectives": ["error", "params_m"], "supernet": "train", "epochs": 100, "trials": 10}
+    facts = _dry_run.dry_run(store, options, 1)
+    assert facts["seconds_of_supernet"] > 20 * facts["seconds_per_trial"] > 0
+    total_s = facts["seconds_of_supernet"] + 10 * facts["seconds_per_trial"]
+    assert facts["expected_minutes"] == pytest.approx(total_s / 60, rel=0.02)
+    assert store.studies() == []
+    with pytest.raises(DataError, match="no supernet file"):
+        _dry_run.dry_run(store, {**options, "supernet": str(tmp_path / "none.pt")}, 1)
+    (tmp_path / "some.pt").write_text("no bank")
+    with pytest.raises(DataError, match="give one that archfront has written"):
+        _dry_run.dry_run(store, {**options, "supernet": str(tmp_path / "some.pt")}, 1)
+
+
+def test_a_supernet_that_is_there_costs_nothing(store: Store) -> None:
+    options = {"space": TOY, "objectives": ["error", "params_m"], "supernet": "train", "epochs": 2}
+    Study("sliced", store=store, **options).run(trials=2)
+    assert _dry_run.dry_run(store, {**options, "trials": 10}, 1)["seconds_of_supernet"] == 0

@@ -169,6 +169,13 @@ class TestSupernet:
         again = toy(store, "again", supernet="train", epochs=3, settings={"dropout": (0.0,)})
         assert again.run(trials=6)["reused"] == 6
 
+    def test_a_bank_in_a_remote_file_store(self, tmp_path: Path) -> None:
+        """fsspec's memory stands for s3://: workers read the bank by its URL."""
+        with Store(f"sqlite:///{tmp_path}/remote.db", files=f"memory://{tmp_path.name}") as store:
+            study = toy(store, supernet="train", epochs=2)
+            assert (study.run(trials=3)["failed"], study.summary()["told"]) == (0, 3)
+            assert study.front()[0].load() is not None
+
     def test_a_bank_file(self, store: Store, tmp_path: Path) -> None:
         from archfront.spaces import Supernet
         from archfront.trainers import save_bank
