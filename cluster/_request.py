@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from archfront import search, spaces, trainers
-from archfront.cluster._device import Device, cpu_model, named_device
+from archfront.cluster._device import Device, cpu_model
+from archfront.cluster._goals import goals_of, parsed_constraints, refuse_too_many
 from archfront.cluster.store import StudyRecord
 from archfront.search._strategy import Strategy, checked_configuration
 from archfront.search._types import Constraint, Objective, SearchBudget
@@ -24,9 +25,8 @@ from archfront.trainers._slice import bank_hash, load_bank, sliced_space
 from archfront.trainers._types import Budget
 from archfront.trainers._union import Setting, applied, default_trainer, searched_space
 
-__all__ = ["FUNCTION_AND_MODEL", "MOST_OBJECTIVES", "Request", "located", "protocol_of", "record_of", "seconds_of"]
+__all__ = ["FUNCTION_AND_MODEL", "Request", "located", "protocol_of", "record_of", "seconds_of"]
 
-MOST_OBJECTIVES = 4
 FUNCTION_AND_MODEL = (
     "a model space is evaluated by training its networks, not by a function",
     "leave evaluate out, or give a bare search space (pkg.mod:SPACE)",
@@ -81,12 +81,12 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     _check_choices(request)
     model_space = _model_space(request)
     if model_space is None:
-        return _own_record(request, stored)
+        return _own_record(request)
     if request.evaluate is not None:
         raise UsageError(*FUNCTION_AND_MODEL)
     trainer_name, searched = _searched(request, model_space)
-    devices, objectives = _objectives(request, stored, model_space)
     task = model_space.task()
+    goals = goals_of(task, request.objectives, request.constraints, request.devices, stored)
     epochs = Budget(model_space.epochs if request.epochs is None else request.epochs, request.data_fraction).epochs
     protocol = protocol_of(request, model_space, trainer_name, epochs)
     options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
@@ -94,7 +94,7 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
         request.name,
         model_space.full_name,
         model_space.search_space.identity,
-        objectives,
+        goals.objectives,
         searched.to_dict(),
         model_space.search_space.to_dict(),
         task.name,
@@ -102,18 +102,18 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
         model_space.signature.hash,
         protocol,
         trainer_name,
-        *_strategy(request, searched, objectives),
-        constraints=_constraints(request, devices),
-        devices={name: device.identity for name, device in devices.items()},
+        *_strategy(request, searched, goals.objectives, goals.constraints),
+        constraints=goals.constraints,
+        devices={name: device.identity for name, device in goals.devices.items()},
         budget=_budget(request),
         seed=request.seed,
         train_seed=request.train_seed,
         options=options,
-        reference=tuple(_reference(request, o, task.reference) for o in objectives),
+        reference=tuple(_reference(request, o, task.reference) for o in goals.objectives),
     )
 
 
-def _own_record(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
+def _own_record(request: Request) -> StudyRecord:
     """A study of a user's own function over a bare search space: its facts are private."""
     space = request.space
     if isinstance(space, str):
@@ -128,7 +128,8 @@ def _own_record(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
             raise UsageError(f"--{name} has no meaning for a study of your own function")
     searched = applied(space, request.settings)
     objectives = tuple(o if isinstance(o, Objective) else Objective.parse(o) for o in request.objectives)
-    _check_number(objectives)
+    refuse_too_many(objectives)
+    constraints = tuple(parsed_constraints(request.constraints))
     names = {o.device for o in objectives if o.device} | set(request.devices)
     epochs = Budget(1 if request.epochs is None else request.epochs).epochs
     return StudyRecord(
@@ -143,8 +144,8 @@ def _own_record(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
         "",
         _hash({"function": _function_name(request.evaluate), "epochs": epochs}),
         "",
-        *_strategy(request, searched, objectives),
-        constraints=tuple(c if isinstance(c, Constraint) else Constraint.parse(c) for c in request.constraints),
+        *_strategy(request, searched, objectives, constraints),
+        constraints=constraints,
         devices={name: name for name in sorted(n for n in names if n)},
         budget=_budget(request),
         seed=request.seed,
@@ -232,88 +233,15 @@ def _searched(request: Request, space: ModelSpace) -> tuple[str, SearchSpace]:
     return registered_name(trainer), applied(sliced_space(space, fixed), ranges)
 
 
-def _objectives(
-    request: Request, stored: Mapping[str, Device], space: ModelSpace
-) -> tuple[dict[str, Device], tuple[Objective, ...]]:
-    """Devices by name and the objectives, device metrics spread over the devices (rule 15)."""
-    task = space.task()
-    known = {m.name: m.direction for m in task.metrics}
-    asked = list(request.objectives) or [task.metrics[0].name, "latency_ms"]
-    given = [o if isinstance(o, Objective) else Objective.parse(o, known) for o in asked]
-    names = list(dict.fromkeys([*request.devices, *(o.device for o in given if o.device)]))
-    expanded: list[Objective] = []
-    for objective in given:
-        declared = METRICS.get(objective.metric)
-        if declared is None or declared.source == "quality":
-            if objective.metric not in known:
-                raise UnknownNameError.of(
-                    f"objective of task {task.name!r}", objective.metric, [*known, *_shared_metrics()]
-                )
-            if objective.device is not None:
-                raise UsageError(f"objective {objective.name!r}: {objective.metric} does not depend on a device")
-            expanded.append(objective)
-        elif declared.source == "analytic":
-            expanded.append(objective)
-        else:
-            places = [objective.device] if objective.device else names or ["cpu"]
-            expanded += [Objective(objective.metric, objective.direction, p, objective.unit) for p in places]
-    objectives = tuple(dict.fromkeys(expanded))
-    bounded = {c.device for c in _parsed(request.constraints) if c.device}
-    used = list(dict.fromkeys([*(o.device for o in objectives if o.device), *sorted(bounded)]))
-    idle = [name for name in request.devices if name not in used]
-    if idle:
-        raise UsageError(f"--device {idle[0]}: no objective is measured on a device", "add --objective latency_ms")
-    _check_number(objectives)
-    devices = {name: named_device(name, stored) for name in used}
-    for metric, place in [*((o.metric, o.device) for o in objectives), *_bounds(request)]:
-        if place is not None and (refusal := devices[place].refusal(metric)) is not None:
-            raise UsageError(refusal)
-    return devices, objectives
-
-
-def _shared_metrics() -> list[str]:
-    return [m.name for m in METRICS.values() if m.source != "quality"]
-
-
-def _bounds(request: Request) -> list[tuple[str, str | None]]:
-    return [(c.metric, c.device) for c in _parsed(request.constraints)]
-
-
-def _parsed(constraints: Sequence[str | Constraint]) -> list[Constraint]:
-    return [c if isinstance(c, Constraint) else Constraint.parse(c) for c in constraints]
-
-
-def _constraints(request: Request, devices: Mapping[str, Device]) -> tuple[Constraint, ...]:
-    """Parsed bounds; a device metric without a device means the only device there is."""
-    placed = []
-    for constraint in _parsed(request.constraints):
-        declared = METRICS.get(constraint.metric)
-        if declared is not None and declared.source == "device" and constraint.device is None:
-            if len(devices) != 1:
-                raise UsageError(f"constraint {str(constraint)!r}: on which device?", f"known: {', '.join(devices)}")
-            placed.append(Constraint(constraint.metric, constraint.operator, constraint.bound, next(iter(devices))))
-        else:
-            placed.append(constraint)
-    return tuple(placed)
-
-
-def _check_number(objectives: Sequence[Objective]) -> None:
-    if len(objectives) > MOST_OBJECTIVES:
-        raise UsageError(
-            f"{len(objectives)} objectives ({', '.join(o.name for o in objectives)}) are more than {MOST_OBJECTIVES}",
-            "run one study per device: facts are shared, nothing is trained twice",
-        )
-
-
-def _strategy(request: Request, searched: SearchSpace, objectives: Sequence[Objective]) -> tuple[str, dict[str, Any]]:
+def _strategy(
+    request: Request, searched: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> tuple[str, dict[str, Any]]:
     """The strategy's loadable name and its resolved parameters, after a trial construction that checks them."""
     cls, parameters = resolved_strategy(request.strategy, request.parameters)
     check_arguments(f"strategy {registered_name(cls)!r}", cls.parameters(), parameters)
     for config in request.start:
         checked_configuration(searched, config, "--start")
-    strategy = cls(
-        searched, objectives, constraints=_parsed(request.constraints), budget=_budget(request), **parameters
-    )
+    strategy = cls(searched, objectives, constraints=constraints, budget=_budget(request), **parameters)
     resolved = {name: getattr(strategy, name, parameters.get(name)) for name in cls.parameters()}
     return registered_name(cls), {name: value for name, value in resolved.items() if _is_json(value)}
 

@@ -216,6 +216,15 @@ class TestRefusedBeforeLaunch:
             ({"strategy": "tests.cluster.toys:Gredy"}, UnknownNameError, "did you mean 'Greedy'"),
             ({"strategy": "tests.cluster.toys:SPACE"}, UsageError, "must be a subclass of Strategy"),
             ({"constraints": ["latency_ms@cpu=5"]}, UsageError, "is not METRIC"),
+            ({"constraints": ["latncy_ms<=5"]}, UnknownNameError, "unknown constraint.*did you mean 'latency_ms'"),
+            ({"constraints": ["test_error<=0.5"]}, UnknownNameError, "unknown constraint"),
+            ({"constraints": ["params_m@cpu<=5"]}, UsageError, "does not depend on a device"),
+            ({"constraints": ["energy_mj<=5"]}, UsageError, "not energy_mj"),
+            (
+                {"constraints": ["latency_ms<=5"], "objectives": ["error", "latency_ms"], "devices": ["cpu", "cuda"]},
+                UsageError,
+                "on which device.*known: cpu, cuda",
+            ),
             ({"start": [{"width": 7}]}, ArchfrontError, "--start"),
             ({"scheduler": "asha"}, UsageError, "--workers 2"),
             ({"keep": "some"}, UnknownNameError, "unknown keep 'some'"),
@@ -230,6 +239,13 @@ class TestRefusedBeforeLaunch:
         with pytest.raises(error, match=message):
             toy(store, **options).run(trials=4)
         assert store.studies() == [], "the name is still free"
+
+    @pytest.mark.parametrize("devices", [[], ["cpu"]])
+    def test_a_bound_alone_has_its_metric_measured(self, store: Store, devices: list[str]) -> None:
+        study = toy(store, constraints=["latency_ms<=1000"], devices=devices)
+        assert study.run(trials=2)["front_size"] >= 1
+        assert [str(c) for c in study.record.constraints] == ["latency_ms@cpu<=1000"]
+        assert all("latency_ms@cpu" in e.values for _, _, e in store.told("toy"))
 
     def test_a_search_needs_an_end(self, store: Store) -> None:
         with pytest.raises(UsageError, match="--trials N or --minutes M"):
