@@ -13,7 +13,7 @@ from archfront.cluster.cli._output import console, document, number, split_list,
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from archfront.cluster.front import Front
+    from archfront.cluster.front import Default, Front
 
 __all__ = ["register", "show_front"]
 
@@ -157,12 +157,26 @@ def show_front(front: Front) -> None:
         )
     if default is not None and all(point.key != default.key for point in result.points):
         values = [number(default.values.get(o.name)) for o in front.objectives]
-        rows.append(["★", default.key[:12], *values, "default", "the paper's own setting (dominated)"])
+        note = f"the paper's own setting ({_why_absent(front, default)})"
+        rows.append(["★", default.key[:12], *values, "default", note])
     table(["", "key", *heads, "origin", "differs from the paper's setting in"], rows, title=title, right=heads)
     if default is not None:
         console().print("★ the paper's own setting")
     if result.hypervolume is not None:
         console().print(f"hypervolume {number(result.hypervolume)} against {_reference_text(front)}")
+
+
+def _why_absent(front: Front, default: Default) -> str:
+    """Why the paper's own setting is no member: dominated by one that is at least as good in every objective, or out
+    of the bounds."""
+    signs = {o.name: -1.0 if o.direction == "max" else 1.0 for o in front.objectives}
+    if not signs.keys() <= default.values.keys():
+        return "not known here"
+    dominated = any(
+        all(sign * point.values[name].value <= sign * default.values[name] for name, sign in signs.items())
+        for point in front.result.points
+    )
+    return "dominated" if dominated else "not within the bounds"
 
 
 def _reference_text(front: Front) -> str:

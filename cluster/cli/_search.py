@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ from archfront.spaces._errors import DataError, UsageError
 if TYPE_CHECKING:
     from archfront.cluster._loop import Progress
     from archfront.cluster.study import Study
+    from archfront.search._types import Constraint
 
 __all__ = ["register"]
 
@@ -161,7 +162,7 @@ def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
         document(summary)
         return
     shown = console()
-    for line in _outcome(summary):
+    for line in _outcome(summary, study.record.constraints):
         shown.print(line)
     if summary["front_size"]:
         devices = list(study.record.devices)
@@ -169,7 +170,7 @@ def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
     shown.print(_next_steps(study, summary))
 
 
-def _outcome(summary: Mapping[str, Any]) -> Iterator[str]:
+def _outcome(summary: Mapping[str, Any], constraints: Sequence[Constraint]) -> Iterator[str]:
     volume = summary["hypervolume"]
     yield (
         f"study [bold]{summary['study']}[/]: {summary['told']} told ({summary['failed']} failed, {summary['reused']} "
@@ -178,6 +179,8 @@ def _outcome(summary: Mapping[str, Any]) -> Iterator[str]:
     )
     if summary["failed"]:
         yield f"  why they failed: archfront show {summary['study']}"
+    if constraints and not summary["front_size"] and summary["told"] > summary["failed"]:
+        yield f"  nothing meets {' and '.join(map(str, constraints))} yet: loosen a bound, or resume with more trials"
     if summary["status"] == "interrupted":
         yield f"  not finished: archfront resume {summary['study']}"
 

@@ -102,6 +102,12 @@ class TestSearch:
         assert done.json["told"] == 8
         assert len(run("front", "--study", "own", "--json").json["points"]) >= 1
 
+    def test_bounds_that_nothing_meets_are_said(self, run: Command) -> None:
+        done = search(run, "--constraint", "params_m<=0", "--objective", "error,params_m")
+        assert done.code == 0
+        assert "nothing meets params_m<=0 yet" in done.out
+        assert "the paper's own setting (not within the bounds)" in run("front", "--study", "toy").out
+
     def test_custom_strategy(self, run: Command) -> None:
         assert search(run, "--strategy", "tests.cluster.toys:Greedy", "--json").json["told"] == 6
 
