@@ -37,7 +37,8 @@ SUPERNET = "supernet"
 @dataclass(frozen=True)
 class Request:
     """One search as the user writes it. Names are strings as on the command line; `space` and `strategy` may be
-    objects, `evaluate` a function or its dotted path. `settings` are (name, (value,)) or (name, (low, high))."""
+    objects, `evaluate` a function or its dotted path; a `foreign` study begins with results found elsewhere.
+    `settings` are (name, (value,)) or (name, (low, high))."""
 
     name: str
     space: str | SearchSpace | ModelSpace
@@ -60,6 +61,7 @@ class Request:
     start: Sequence[Configuration] = ()
     default: bool = True
     evaluate: str | Callable[..., Any] | None = None
+    foreign: bool = False
     reference: Mapping[str, float] = field(default_factory=dict)
     scheduler: str = "none"
     reproducible: bool = False
@@ -119,7 +121,7 @@ def _own_record(request: Request) -> StudyRecord:
     if isinstance(space, str):
         space = _own_space(space)
     assert isinstance(space, SearchSpace)
-    if request.evaluate is None:
+    if request.evaluate is None and not request.foreign:
         raise UsageError("a bare search space says nothing about evaluating", "give evaluate= (--evaluate pkg.mod:fn)")
     if not request.objectives:
         raise UsageError("a study of your own function needs objectives", "e.g. --objective loss:min")
@@ -312,9 +314,9 @@ def _reference(request: Request, objective: Objective, declared: Callable[[str],
     return declared(objective.metric)
 
 
-def _function_name(function: str | Callable[..., Any]) -> str:
-    if isinstance(function, str):
-        return function
+def _function_name(function: str | Callable[..., Any] | None) -> str:
+    if function is None or isinstance(function, str):
+        return function or ""
     return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Front", "Member"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Member:
     """One configuration of a front, with the way to its network."""
 
@@ -27,6 +27,10 @@ class Member:
     result: FrontResult
     store: Store
     space: ModelSpace | None = None
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{o.name}={self.point.values[o.name].value:.4g}" for o in self.result.objectives)
+        return f"<{self.key[:12]}: {values} ({self.point.origin})>"
 
     @property
     def key(self) -> str:
@@ -56,8 +60,17 @@ class Front:
     def __init__(self, result: FrontResult, store: Store, space: ModelSpace | None = None) -> None:
         self.result, self.store, self.space = result, store, space
 
+    def __repr__(self) -> str:
+        result = self.result
+        on = f" on {result.device}" if result.device and result.device != "*" else ""
+        head = f"<front of {result.space} / {result.task}{on}: {len(self)} points>"
+        return "\n".join([head, *(f"  {member!r}" for member in self)])
+
     def __len__(self) -> int:
         return len(self.result.points)
+
+    def __iter__(self) -> Iterator[Member]:
+        return map(self._member, self.result.points)
 
     def __getitem__(self, index: int) -> Member:
         return self._member(self.result.points[index])

@@ -120,7 +120,7 @@ class Study:
 
                     options = RayOptions(workers, address, verbose)
                     capacity = stack.enter_context(ray_cluster(options))
-                plan = self._plan()
+                plan = self._plan(self._function)
                 first_ask = time.monotonic()
                 loop = StudyLoop(
                     self.store,
@@ -152,7 +152,14 @@ class Study:
             self._record = self.store.study(self.name)
         return self.summary()
 
-    def _begin(self, trials: int | None, minutes: float | None, evaluate: Callable[..., Any] | str | None) -> None:
+    def _begin(
+        self,
+        trials: int | None,
+        minutes: float | None,
+        evaluate: Callable[..., Any] | str | None,
+        *,
+        foreign: bool = False,
+    ) -> None:
         """Store the study when it is new. A study of this name that somebody else began is refused."""
         if evaluate is not None:
             self._function = function_at(evaluate) if isinstance(evaluate, str) else evaluate
@@ -161,7 +168,7 @@ class Study:
                 raise UsageError(*FUNCTION_AND_MODEL)
             self._extend(self._record, trials, minutes)
             return
-        given = {**self._given, "trials": trials, "minutes": minutes}
+        given = {**self._given, "trials": trials, "minutes": minutes, "foreign": foreign}
         if evaluate is not None:
             given["evaluate"] = evaluate
         if callable(given.get("evaluate")):
@@ -192,7 +199,7 @@ class Study:
     def _stored_devices(self) -> dict[str, Device]:
         return {d.name: Device.of(d.definition) for d in self.store.devices() if d.definition}
 
-    def _plan(self) -> Plan:
+    def _plan(self, function: Callable[..., Any] | None) -> Plan:
         from archfront.cluster._bank import bank_of
 
         files = TrialFiles(f"{self.store.files_url}/trials")
@@ -205,7 +212,7 @@ class Study:
             files=files,
             stored=self._stored_devices(),
             space=space,
-            evaluate=self._function,
+            evaluate=function,
             bank=None if space is None else bank_of(self.record, space, self.store, files),
         )
         self.store.put_devices([device.record() for device in plan.devices.values()])
@@ -218,13 +225,14 @@ class Study:
         return lambda: before + time.monotonic() - begun >= limit
 
     def tell(self, config: Configuration, metrics: Mapping[str, float]) -> None:
-        """Store a result found elsewhere; it counts as a trial of this study. Raises ConfigurationError, UsageError.
+        """Store a result found elsewhere; it counts as a trial of this study. Parameters that `config` leaves out have
+        their defaults. Raises ConfigurationError, UsageError.
 
         A study that begins so has a total of one trial until `run(trials=...)` says more.
         """
-        self._begin(self._told_total(), None, None if self._record or self._function else _foreign)
+        self._begin(self._told_total(), None, None, foreign=True)
         epoch = self.store.begin_sitting(self.name)
-        loop = StudyLoop(self.store, self._plan(), epoch, capacity=1)
+        loop = StudyLoop(self.store, self._plan(self._function or _foreign), epoch, capacity=1)
         try:
             proposal = loop.enter(config)
             numbers = {name: float(value) for name, value in metrics.items()}
@@ -304,5 +312,5 @@ def _foreign(config: Configuration) -> Mapping[str, float]:
 
 def _known_options(options: Mapping[str, Any]) -> None:
     for name in options:
-        if name not in Request.__dataclass_fields__ or name in ("trials", "minutes"):
+        if name not in Request.__dataclass_fields__ or name in ("trials", "minutes", "foreign"):
             raise UnknownNameError.of("option of Study", name, Request.__dataclass_fields__)

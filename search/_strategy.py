@@ -227,12 +227,13 @@ class Strategy(ABC):
 
     @final
     def enter(self, config: Mapping[str, Any]) -> Proposal:
-        """A pending proposal for a configuration found elsewhere (origin "foreign"); it counts as asked.
+        """A pending proposal for a configuration found elsewhere (origin "foreign"); it counts as asked. What it leaves
+        out takes its default.
 
         Raises ConfigurationError; UsageError when its key was asked or told before.
         """
         entered: list[Proposal] = []
-        self._accept(Suggestion(dict(config), "foreign"), entered)
+        self._accept(Suggestion(checked_configuration(self.space, config, "told result"), "foreign"), entered)
         if not entered:
             raise UsageError(f"configuration {dict(config)} is in this study already", "results are told once")
         return entered[0]

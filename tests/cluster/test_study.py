@@ -333,6 +333,15 @@ def _interrupt(_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def test_a_front_prints_short(store: Store) -> None:
+    toy(store).run(trials=4)
+    front = Study.open("toy", store=store).front()
+    lines = repr(front).splitlines()
+    assert lines[0] == f"<front of {TOY} / stripes: {len(front)} points>"
+    assert [line.split()[0] for line in lines[1:]] == [f"<{member.key[:12]}:" for member in front]
+    assert all("error=0" in line and "params_m=" in line and len(line) < 100 for line in lines[1:])
+
+
 class TestTell:
     def test_foreign_results_join_the_study(self, store: Store) -> None:
         study = own(store)
@@ -349,6 +358,27 @@ class TestTell:
         for depth in (7, 8):
             study.tell({"depth": depth, "width": 64, "lr": 1.0}, {"error": 0.0, "cost": 1.0})
         assert study.run(trials=6)["told"] == 6
+
+    def test_a_function_may_come_later(self, store: Store) -> None:
+        study = own(store, evaluate=None)
+        study.tell({"depth": 7, "width": 64, "lr": 1.0}, {"error": 0.0, "cost": 1.0})
+        with pytest.raises(UsageError, match="evaluate"):
+            study.run(trials=3)
+        assert Study.open("own", store=store).run(trials=3, evaluate=toys.two)["told"] == 3
+
+    def test_a_model_space_takes_them(self, store: Store) -> None:
+        study, default = toy(store), ToyImages.search_space.default
+        study.tell({**default, "width": 2}, {"error": 0.25, "params_m": 1e-6})
+        assert study.front()[0].metrics["error"] == 0.25
+        assert study.run(trials=3)["told"] == 3
+        assert store.told("toy")[0][2].values["params_m"].value == 1e-6, "as it was told"
+
+    def test_a_result_without_an_objective_is_a_failure_that_says_so(self, store: Store) -> None:
+        study = own(store)
+        study.tell({"depth": 8, "width": 64, "lr": 1.0}, {"eror": 0.0, "cost": 1.0})
+        (_, _, evaluation), *_ = store.told("own")
+        assert evaluation.status == "failed"
+        assert "'error' was not returned" in evaluation.error
 
     def test_a_running_study_takes_them_too(self, store: Store) -> None:
         study = own(store)
