@@ -102,7 +102,13 @@ class Measurer:
             threads = str(self.device.threads)
             environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
             command = [sys.executable, "-c", "from archfront.cluster._measuring_child import main; main()"]
-            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                process_group=0,  # a terminal's Ctrl-C is ours to hear; the child ends with its standard input
+            )
             self._heard(self._child, START_SECONDS)
         return self._child
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -32,13 +33,17 @@ def told(url: str) -> int:
         return store.counts("killed").told if store.studies() else 0
 
 
-def kill_when(process: subprocess.Popen[str], url: str, number: int, number_of_signal: int) -> str:
-    """Signal the process as soon as `number` evaluations are told; returns what it printed."""
+def wait_until_told(process: subprocess.Popen[str], url: str, number: int) -> None:
     deadline = time.monotonic() + 90
     while told(url) < number:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "the search did not get that far"
         time.sleep(0.05)
+
+
+def kill_when(process: subprocess.Popen[str], url: str, number: int, number_of_signal: int) -> str:
+    """Signal the process as soon as `number` evaluations are told; returns what it printed."""
+    wait_until_told(process, url, number)
     process.send_signal(number_of_signal)
     return process.communicate(timeout=60)[0]
 
@@ -81,6 +86,21 @@ def test_interruption_leaves_a_resumable_study(tmp_path: Path) -> None:
     with Store(url) as store:
         assert store.study("killed").status == "interrupted"
         assert Study.open("killed", store=store).run()["told"] == TRIALS
+
+
+def test_ctrl_c_reaches_all_that_a_terminal_started_and_prints_one_message(tmp_path: Path) -> None:
+    """A terminal interrupts the whole process group: the driver, and not the process that measures."""
+    url = f"sqlite:///{tmp_path}/archfront.db"
+    process = start(
+        *("search", "archfront.spaces._toy:ToyImages", "--objective", "error,latency_ms", "--trials", "500"),
+        *("--epochs", "1", "--workers", "0", "--study", "killed", "--store", url, "--json"),
+        start_new_session=True,
+    )
+    wait_until_told(process, url, 3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == ""
 
 
 @pytest.mark.ray
