@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -89,10 +90,12 @@ def main() -> None:
     """Answer until standard input ends. Whatever a network prints goes to standard error."""
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    write_message(channel, b"ready")
-    while (message := read_message(sys.stdin.buffer)) is not None:
-        try:
-            reply = answer(pickle.loads(message))
-        except Exception as error:
-            reply = Answer((f"{type(error).__name__}: {error}",))
-        write_message(channel, pickle.dumps(reply))
+    with suppress(BrokenPipeError):  # nobody waits for the answer any more
+        write_message(channel, b"ready")
+        while (message := read_message(sys.stdin.buffer)) is not None:
+            try:
+                reply = answer(pickle.loads(message))
+            except Exception as error:
+                reply = Answer((f"{type(error).__name__}: {error}",))
+            write_message(channel, pickle.dumps(reply))
+        channel.close()
