@@ -122,7 +122,7 @@ def _program_file(path: Path) -> nn.Module:
     """A torch-export file as a module."""
     try:
         with _quiet():
-            module: nn.Module = torch.export.load(path).module()
+            module: nn.Module = torch.export.load(io.BytesIO(path.read_bytes())).module()
     except Exception as error:
         raise DataError(f"{str(path)!r} is not a file that archfront exported", str(error).splitlines()[0]) from error
     return module
@@ -173,8 +173,10 @@ def _write_torch_export(
     net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]
 ) -> None:
     program = _program(net, space, config)
+    buffer = io.BytesIO()  # torch complains of a file that does not end in .pt2
     with _quiet():
-        torch.export.save(program, path, extra_files={"archfront.json": json.dumps(meta)})
+        torch.export.save(program, buffer, extra_files={"archfront.json": json.dumps(meta)})
+    path.write_bytes(buffer.getvalue())
 
 
 def _write_onnx(net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]) -> None:

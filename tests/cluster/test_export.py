@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,10 +42,15 @@ def test_every_format_is_compared_with_the_module(store: Store, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("format", "name"), [("torch", "net.pt"), ("torch-export", "net.pt2"), ("torch-export", "net")]
 )
-def test_a_file_is_taken_home(store: Store, tmp_path: Path, format: str, name: str) -> None:
+def test_a_file_is_taken_home(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, format: str, name: str
+) -> None:
     key = store.front(study="toy").points[0].key
     export(store, key, tmp_path / name, format=format)
     net = archfront.load(tmp_path / name)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [], (
+        "no complaint about the file's name"
+    )
     x = torch.randn(7, 1, 4, 4)
     with torch.no_grad():
         assert torch.allclose(net(x), load_network(store, key)(x), atol=1e-6)
