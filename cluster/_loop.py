@@ -47,7 +47,8 @@ class _Ended:
 
 
 class StudyLoop:
-    """One sitting of a study. `capacity` is how many trials may run at once.
+    """One sitting of a study. `capacity` is how many trials may run at once; `elapsed` gives the seconds that the study
+    has taken, earlier sittings included.
 
     An engine calls `next()` for what to launch ("wait": ask again when something has ended; "done": nothing will
     come), `reported` and `completed` as trials speak, and `finish` when all have ended. Every method may raise
@@ -61,11 +62,11 @@ class StudyLoop:
         epoch: int,
         *,
         capacity: int,
-        out_of_time: Callable[[], bool] = lambda: False,
+        elapsed: Callable[[], float] | None = None,
         watch: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.store, self.plan, self.epoch, self.capacity = store, plan, epoch, capacity
-        self._out_of_time, self._watch = out_of_time, watch
+        self._elapsed, self._watch = elapsed, watch
         self.record = plan.record
         self.study = plan.record.name
         self.measuring = Measuring(store, plan)
@@ -193,6 +194,10 @@ class StudyLoop:
         else:
             self._deliver([self._outcome(ended, {})])
 
+    def _out_of_time(self) -> bool:
+        limit = self.record.budget.seconds
+        return limit is not None and self._elapsed is not None and self._elapsed() >= limit
+
     def _must_measure(self) -> bool:
         """Whether enough waits, or nothing else happens."""
         waiting = len(self._unmeasured)
@@ -293,7 +298,8 @@ class StudyLoop:
         """Commit, then tell the strategy: what it knows is always in the store."""
         if not outcomes:
             return
-        self.store.record(self.study, self.epoch, outcomes)
+        seconds = None if self._elapsed is None else self._elapsed()
+        self.store.record(self.study, self.epoch, outcomes, seconds=seconds)
         self.strategy.tell([outcome.evaluation for outcome in outcomes])
         for outcome in outcomes:
             self._count(outcome.evaluation)

@@ -122,12 +122,13 @@ class Study:
                     capacity = stack.enter_context(ray_cluster(options))
                 plan = self._plan(self._function)
                 first_ask = time.monotonic()
+                earlier = before.seconds - first_ask
                 loop = StudyLoop(
                     self.store,
                     plan,
                     epoch,
                     capacity=capacity,
-                    out_of_time=self._clock(first_ask, before.seconds),
+                    elapsed=lambda: earlier + time.monotonic(),
                     watch=watch,
                 )
                 stack.callback(loop.close)
@@ -217,12 +218,6 @@ class Study:
         )
         self.store.put_devices([device.record() for device in plan.devices.values()])
         return plan
-
-    def _clock(self, begun: float, before: float) -> Callable[[], bool]:
-        limit = self.record.budget.seconds
-        if limit is None:
-            return lambda: False
-        return lambda: before + time.monotonic() - begun >= limit
 
     def tell(self, config: Configuration, metrics: Mapping[str, float]) -> None:
         """Store a result found elsewhere; it counts as a trial of this study. Parameters that `config` leaves out have

@@ -18,6 +18,7 @@ from archfront.cluster.store._models import (
     Observation,
     ObservationValue,
     ProposalRow,
+    StudyRow,
 )
 from archfront.cluster.store._records import DeviceSession, Outcome
 from archfront.cluster.store._reference import freeze_reference
@@ -32,13 +33,22 @@ __all__ = ["RecordMethods"]
 class RecordMethods(Opened):
     """The store's methods about evaluations."""
 
-    def record(self, study: str, epoch: int, outcomes: Sequence[Outcome], *, batch: int | None = None) -> int:
+    def record(
+        self,
+        study: str,
+        epoch: int,
+        outcomes: Sequence[Outcome],
+        *,
+        batch: int | None = None,
+        seconds: float | None = None,
+    ) -> int:
         """Store what came back, in the order in which it is told: how many were new.
 
         One transaction with everything that follows from it: observations, device and analytic values, fronts, the
         proposals' state, and the study's reference point once 20 ok values are known. A proposal that has an
-        evaluation is ignored. `batch` is the number of the tell, by default the next one. Raises StoreError for an
-        older epoch, or for a proposal that the study does not have.
+        evaluation is ignored. `batch` is the number of the tell, by default the next one; `seconds` is what the study
+        has taken in all its sittings, so that a killed one counts up to here. Raises StoreError for an older epoch, or
+        for a proposal that the study does not have.
         """
 
         def put(connection: Connection) -> int:
@@ -66,6 +76,8 @@ class RecordMethods(Opened):
                 connection.execute(done.values(state="done"))
             self._refresh(connection, here, new, moved)
             freeze_reference(connection, here, last + len(new))
+            if seconds is not None:
+                connection.execute(update(StudyRow).where(StudyRow.id == here["id"]).values(seconds=seconds))
             return len(new)
 
         return self._write(put)

@@ -72,8 +72,11 @@ def test_kill_of_a_search_in_process(tmp_path: Path, number: int) -> None:
     before = recorded(url)
     assert len(before) >= number
     with Store(url) as store:
+        first = store.study("killed").seconds
+        assert first > 0, "a killed sitting counts up to its last commit"
         summary = Study.open("killed", store=store).run()
     assert summary["told"] == TRIALS
+    assert summary["seconds"] > first
     check(url, before)
 
 
