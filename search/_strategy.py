@@ -152,6 +152,10 @@ class Strategy(ABC):
         """Number of proposals so far."""
         return self._asked
 
+    def seen(self, key: str) -> bool:
+        """Whether a configuration of this key was asked or told: it is never proposed again."""
+        return key in self._keys
+
     def learning_rng(self) -> np.random.Generator:
         """The generator for `learn`: a function of the seed and the number told."""
         return np.random.default_rng([self.seed, len(self.told)])
