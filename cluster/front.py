@@ -61,9 +61,7 @@ class Front:
         self.result, self.store, self.space = result, store, space
 
     def __repr__(self) -> str:
-        result = self.result
-        on = f" on {result.device}" if result.device and result.device != "*" else ""
-        head = f"<front of {result.space} / {result.task}{on}: {len(self)} points>"
+        head = f"<{self.title}: {len(self)} points>"
         return "\n".join([head, *(f"  {member!r}" for member in self)])
 
     def __len__(self) -> int:
@@ -77,6 +75,13 @@ class Front:
 
     def _member(self, point: FrontPoint) -> Member:
         return Member(point, self.result, self.store, self.space)
+
+    @property
+    def title(self) -> str:
+        """Of what space, task and device it is."""
+        result = self.result
+        on = f" on {result.device}" if result.device and result.device != "*" else ""
+        return f"front of {result.space} / {result.task}{on}"
 
     @property
     def objectives(self) -> Sequence[Objective]:

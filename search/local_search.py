@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from archfront.search._population import default_population, individuals
+from archfront.search._population import beginners, default_population, individuals
 from archfront.search._ranking import constrained_rank
 from archfront.search._strategy import Strategy, Suggestion
 from archfront.search._types import Evaluation
@@ -43,19 +43,16 @@ class LocalSearch(Strategy):
         )
 
     def propose(self, n: int) -> Sequence[Suggestion]:
-        missing = self.initial - self.asked
-        if missing > 0 or not self.told:
-            return self._random(min(n, max(missing, 1)))
+        if self.asked < self.initial or not self.told:
+            return beginners(self, self.initial, n)
         found: dict[str, Suggestion] = {}
         for i in self.rng.permutation(len(self._front)):
             for suggestion, key in self._untried(self.told[self._front[i]]):
                 if len(found) == n:
                     return list(found.values())
                 found.setdefault(key, suggestion)
-        return [*found.values(), *self._random(n - len(found))]
-
-    def _random(self, n: int) -> list[Suggestion]:
-        return [Suggestion(config, "random") for config in self.space.sample(self.rng, n)]
+        restarts = [Suggestion(config, "random") for config in self.space.sample(self.rng, n - len(found))]
+        return [*found.values(), *restarts]
 
     def _untried(self, member: Evaluation) -> Iterator[tuple[Suggestion, str]]:
         """The neighbours of a member that were never asked, with their keys, in an order of its own."""

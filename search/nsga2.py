@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archfront.search._population import default_population, individuals
+from archfront.search._population import beginners, default_population, individuals
 from archfront.search._ranking import survivors
 from archfront.search._strategy import Strategy, Suggestion
 from archfront.search._types import Configuration, Evaluation
@@ -50,9 +50,8 @@ class Nsga2(Strategy):
         self._living = [candidates[i] for i in survivors(rows, violations, keys, self.population)]
 
     def propose(self, n: int) -> Sequence[Suggestion]:
-        missing = self.population - self.asked
-        if missing > 0 or len(self._living) < 2:
-            return [Suggestion(config, "random") for config in self.space.sample(self.rng, min(n, max(missing, 1)))]
+        if self.asked < self.population or len(self._living) < 2:
+            return beginners(self, self.population, n)
         return [self._child() for _ in range(n)]
 
     def _child(self) -> Suggestion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archfront.search._population import default_population, individuals
+from archfront.search._population import beginners, default_population, individuals
 from archfront.search._ranking import survivors
 from archfront.search._strategy import Capabilities, Strategy, Suggestion
 from archfront.search._types import Evaluation
@@ -32,9 +32,8 @@ class RegularizedEvolution(Strategy):
             raise UsageError(f"tournament={self.tournament} must lie in 1..population={self.population}")
 
     def propose(self, n: int) -> Sequence[Suggestion]:
-        missing = self.population - self.asked
-        if missing > 0 or not self.told:
-            return [Suggestion(config, "random") for config in self.space.sample(self.rng, min(n, max(missing, 1)))]
+        if self.asked < self.population or not self.told:
+            return beginners(self, self.population, n)
         return [self._child() for _ in range(n)]
 
     def _child(self) -> Suggestion:

@@ -136,11 +136,10 @@ def _protocol(
 def show_front(front: Front) -> None:
     """Print a front as a table: cheapest first, the paper's own setting marked."""
     result = front.result
-    on = f" on {result.device}" if result.device and result.device != "*" else ""
     source = f"study {result.study}" if result.study else "all studies"
     names = [o.name if result.device == "*" else o.metric for o in front.objectives]
     heads = [f"{name} [{o.unit}]" if o.unit else name for name, o in zip(names, front.objectives, strict=True)]
-    title = f"front of {result.space} / {result.task}{on} ({source}): {len(front)} points"
+    title = f"{front.title} ({source}): {len(front)} points"
     default = front.default
     rows: list[list[object]] = []
     for point in result.points:
