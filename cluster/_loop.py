@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,11 @@ from archfront.cluster._volume import Volume
 from archfront.cluster.store import Outcome, ProposalRecord, Report, Snapshot, Store
 from archfront.search._strategy import Strategy
 from archfront.search._types import Configuration, Evaluation, Proposal, Status, Value
-from archfront.spaces._errors import ArchfrontError
+from archfront.spaces._errors import ArchfrontError, StoreError
 
 __all__ = ["Progress", "Step", "StudyLoop"]
+
+_log = logging.getLogger(__name__)
 
 Step = Proposal | Literal["wait", "done"]
 GC_EVERY = 64
@@ -294,6 +297,13 @@ class StudyLoop:
             self._tell([self._ready.pop(self._next_number)])
             self._ask_more()
 
+    def _sweep(self) -> None:
+        """Remove files that nothing names. What cannot be removed now is found by the next sweep: no reason to stop."""
+        try:
+            self.store.gc()
+        except StoreError as error:
+            _log.warning("study %s: %s", self.study, error)
+
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         """Commit, then tell the strategy: what it knows is always in the store."""
         if not outcomes:
@@ -307,7 +317,7 @@ class StudyLoop:
             names = (f"{outcome.proposal}.checkpoint", f"{outcome.proposal}.weights")
             self.plan.files.remove(*names)
         if self._told % GC_EVERY < len(outcomes):
-            self.store.gc()
+            self._sweep()
         self._watch(self.progress())
 
     def _count(self, evaluation: Evaluation) -> None:
@@ -339,7 +349,7 @@ class StudyLoop:
         if self._unmeasured:
             self._measure()
         self.measuring.measure_front()
-        self.store.gc()
+        self._sweep()
 
     def close(self) -> None:
         """End the measuring processes."""

@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,24 @@ class Files:
     def remove_all_but(self, kept: Collection[str], *, older_than_s: float) -> list[str]:
         """Remove the files not named in `kept`, and temporary ones, that are older than that; returns their names.
 
-        Only files that `put` could have written: whatever else lies below the same folder is somebody's.
+        Only files that `put` could have written: whatever else lies below the same folder is somebody's. Raises
+        StoreError when they cannot be listed or removed.
         """
         removed = []
-        for path, facts in self._fs.find(self._root, detail=True).items() if self._fs.exists(self._root) else ():
-            name = path.rsplit("/", 1)[-1]
-            if _OURS.search(path) and name not in kept and self._age_s(path, facts) >= older_than_s:
-                self._fs.rm_file(path)
-                removed.append(name)
+        try:
+            for path, facts in self._fs.find(self._root, detail=True).items() if self._fs.exists(self._root) else ():
+                name = path.rsplit("/", 1)[-1]
+                if not _OURS.search(path) or name in kept:
+                    continue
+                with suppress(FileNotFoundError):  # another study of this store swept it away meanwhile
+                    if self._age_s(path, facts) >= older_than_s:
+                        self._fs.rm_file(path)
+                        removed.append(name)
+        except OSError as error:
+            raise StoreError(
+                f"the files in {self._root} cannot be cleaned up: {error.strerror or error}",
+                "nothing that is named is lost",
+            ) from error
         return sorted(removed)
 
     def _write(self, path: str, data: bytes | Path) -> None:
@@ -109,8 +120,8 @@ class Files:
     def _age_s(self, path: str, facts: dict[str, Any]) -> float:
         try:
             changed = facts["mtime"] if "mtime" in facts else self._fs.modified(path).timestamp()
-        except (NotImplementedError, OSError):
-            return 0.0  # of unknown age: might be new
+        except NotImplementedError:
+            return 0.0  # a store that knows no ages: it might be new
         return time.time() - float(changed)
 
     def _path(self, sha256: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from tests.cluster.studies import own
 
 from archfront.cluster.store import Snapshot, Store
 from archfront.cluster.store._engine import address
@@ -67,6 +69,34 @@ def test_gc_keeps_fronts_banks_snapshots_and_the_young(store: Store, lab: Any, t
     store.remove_study(study)
     store.gc(older_than_s=0)
     assert files(tmp_path) == {b"all-a", b"all-b", b"somebody's"}
+
+
+def test_two_sweeps_at_once_do_no_harm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one removes a file between our listing and our removing."""
+    for content in (b"one", b"two"):
+        store.put_artefact("a", "weights", content)
+    store.drop_artefacts(["a"])
+    remove = LocalFileSystem.rm_file
+    monkeypatch.setattr(LocalFileSystem, "rm_file", lambda system, path: [remove(system, path) for _ in range(2)])
+    assert store.gc(older_than_s=0) == [], "none of them is ours"
+    monkeypatch.undo()
+    assert store.gc(older_than_s=0) == [], "and none is left"
+
+
+def test_a_sweep_that_cannot_remove_says_so_and_a_search_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(system: LocalFileSystem, path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    store.put_artefact("a", "weights", b"one")
+    store.drop_artefacts(["a"])
+    monkeypatch.setattr(LocalFileSystem, "rm_file", refused)
+    with pytest.raises(StoreError, match="cannot be cleaned up: Permission denied"):
+        store.gc(older_than_s=0)
+    monkeypatch.setattr(Store, "gc", lambda store: store._files.remove_all_but([], older_than_s=0))
+    assert own(store).run(trials=3)["status"] == "done"
+    assert "study own: the files in" in caplog.text
 
 
 def test_files_lie_beside_the_sqlite_file_or_where_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
