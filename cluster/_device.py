@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -15,7 +15,7 @@ from typing import Any
 from archfront.cluster.store._records import DeviceRecord
 from archfront.spaces._errors import UnknownNameError, UsageError
 
-__all__ = ["LOCAL_METRICS", "Device", "cpu", "cpu_model", "cuda", "known_devices", "named_device"]
+__all__ = ["LOCAL_METRICS", "Device", "cpu", "cpu_model", "cuda", "known_devices", "named_device", "table_device"]
 
 LOCAL_METRICS = ("latency_ms", "throughput_per_s")
 """What a local device can measure."""
@@ -97,10 +97,16 @@ def cuda(*, batch: int = 1, name: str = "cuda") -> Device:
     return Device(name, "cuda", torch.cuda.get_device_name(0), 1, batch)
 
 
-def named_device(name: str, stored: Mapping[str, Device] | None = None) -> Device:
+def table_device(name: str, table: str, content: str) -> Device:
+    """A device that is a column of a table: `content` is the hash of its values."""
+    return Device(name, "table", f"{table} {content}")
+
+
+def named_device(name: str, stored: Mapping[str, Device] | None = None, also: Iterable[str] = ()) -> Device:
     """The device called `name`: built in (cpu, cuda), registered in the store, or from an entry point.
 
-    Raises UnknownNameError, and UsageError for a device of another machine's hardware.
+    Raises UnknownNameError (`also` are further names to suggest), and UsageError for a device of another machine's
+    hardware or of a table.
     """
     if name == "cpu":
         return cpu()
@@ -112,7 +118,7 @@ def named_device(name: str, stored: Mapping[str, Device] | None = None) -> Devic
         if point.name == name:
             made: Device = point.load()()
             return made
-    raise UnknownNameError.of("device", name, known_devices(stored))
+    raise UnknownNameError.of("device", name, [*known_devices(stored), *also])
 
 
 def known_devices(stored: Mapping[str, Device] | None = None) -> list[str]:
@@ -122,6 +128,11 @@ def known_devices(stored: Mapping[str, Device] | None = None) -> list[str]:
 
 def _here(device: Device) -> Device:
     """The device, if this machine is it."""
+    if device.kind == "table":
+        raise UsageError(
+            f"device {device.name!r} is a column of the table {device.hardware.partition(' ')[0]!r}: it cannot measure",
+            "name a device that measures, e.g. cpu",
+        )
     present = cpu_model() if device.kind == "cpu" else device.hardware
     if present != device.hardware:
         raise UsageError(

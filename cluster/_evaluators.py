@@ -1,4 +1,4 @@
-"""The three ways to evaluate a configuration: train it, slice it from a supernet, call the user's function."""
+"""The four ways to evaluate a configuration: train it, slice it from a supernet, look it up, call a function."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster._turns import TrainingTurns
 from archfront.spaces._costs import analytic_costs
 from archfront.spaces._errors import UsageError
+from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import Supernet
@@ -23,7 +24,7 @@ from archfront.trainers._slice import calibrated_subnet, load_bank
 from archfront.trainers._trainer import Trainer, outputs_of
 from archfront.trainers._types import Budget
 
-__all__ = ["FunctionEvaluator", "SliceEvaluator", "TrainingEvaluator", "UserFunction"]
+__all__ = ["FunctionEvaluator", "LookupEvaluator", "SliceEvaluator", "TrainingEvaluator", "UserFunction"]
 
 UserFunction = Callable[..., Mapping[str, Any]]
 
@@ -118,6 +119,34 @@ class SliceEvaluator:
         if self.bank not in _BANKS:
             _BANKS[self.bank] = load_bank(self.space, self.bank_path)
         return _BANKS[self.bank]
+
+
+@dataclass(frozen=True)
+class LookupEvaluator:
+    """Look a configuration up, as far as `epochs`; device values are the study's to take from the table."""
+
+    space: LookupSpace
+    epochs: int
+
+    def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
+        """One report per point of the table's curve."""
+        started = time.perf_counter()
+        own = {name: value for name, value in config.items() if name in self.space.search_space}
+        for epoch, point in self.space.curve(own, self.space.task().name, self.epochs):
+            if "" in point.invalid:
+                return TrialResult(proposal, "invalid", kind="looked_up", error=point.invalid[""])
+            report(epoch, point.quality)
+            found = point
+        return TrialResult(
+            proposal,
+            "ok",
+            found.quality,
+            {f"test_{name}": value for name, value in found.test.items()},
+            found.analytic,
+            "looked_up",
+            self.epochs,
+            time.perf_counter() - started,
+        )
 
 
 @dataclass(frozen=True)

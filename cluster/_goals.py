@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from archfront.cluster._device import Device, named_device
+from archfront.cluster._device import Device, named_device, table_device
 from archfront.search._types import Constraint, Objective
 from archfront.spaces._errors import UnknownNameError, UsageError
+from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._metric import METRICS
+from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._task import Task
 
-__all__ = ["Goals", "goals_of", "parsed_constraints", "refuse_too_many"]
+__all__ = ["Goals", "device_of", "goals_of", "parsed_constraints", "refuse_too_many"]
 
 MOST_OBJECTIVES = 4
 DEFAULT_DEVICE = "cpu"
@@ -27,31 +29,81 @@ class Goals:
 
 
 def goals_of(
-    task: Task,
+    space: ModelSpace,
     objectives: Sequence[str | Objective],
     constraints: Sequence[str | Constraint],
     devices: Sequence[str],
     stored: Mapping[str, Device],
 ) -> Goals:
     """A device metric without a device is spread over `devices` as an objective (rule 15), and means the only device
-    there is as a constraint; `cpu` where none is named. Without objectives: the task's first metric and latency.
+    there is as a constraint; the default device where none is named: a table's first, else `cpu`. Without objectives:
+    the task's first metric and latency, or what stands in its place (rule 15).
 
     Raises UnknownNameError, and UsageError for a device without use and a metric that a device does not measure.
     """
-    aims = _spread(task, objectives, devices)
+    task, default = space.task(), _default_device(space)
+    aims = _spread(task, list(objectives) or _usual(space), devices, default)
     refuse_too_many(aims)
-    places = list(dict.fromkeys([*(o.device for o in aims if o.device), *devices])) or [DEFAULT_DEVICE]
+    places = list(dict.fromkeys([*(o.device for o in aims if o.device), *devices])) or [default]
     bounds = tuple(_placed(task, c, places) for c in parsed_constraints(constraints))
     named = [(o.metric, o.device) for o in aims] + [(c.metric, c.device) for c in bounds]
     used = dict.fromkeys(device for _, device in named if device is not None)
     idle = [name for name in devices if name not in used]
     if idle:
         raise UsageError(f"--device {idle[0]}: no objective is measured on a device", "add --objective latency_ms")
-    found = {name: named_device(name, stored) for name in used}
+    found = {name: device_of(space, name, stored) for name in used}
     for metric, device in named:
-        if device is not None and (refusal := found[device].refusal(metric)) is not None:
+        if device is not None and (refusal := _refusal(space, found[device], metric)) is not None:
+            raise UsageError(refusal)
+        if device is None and (refusal := _no_such_value(space, metric)) is not None:
             raise UsageError(refusal)
     return Goals(aims, bounds, found)
+
+
+def device_of(space: ModelSpace, name: str, stored: Mapping[str, Device] | None = None) -> Device:
+    """What a device's name means for a space: a column of its table wins over what measures (rule 13).
+
+    Raises UnknownNameError, and UsageError for a device that would have to measure networks that nobody builds.
+    """
+    if not isinstance(space, LookupSpace):
+        return named_device(name, stored)
+    if name in space.devices:
+        return table_device(name, space.name, space.device_content(name))
+    if not space.builds:
+        raise UnknownNameError.of(f"device of table {space.name!r}", name, space.devices)
+    return named_device(name, stored, also=space.devices)
+
+
+def _refusal(space: ModelSpace, device: Device, metric: str) -> str | None:
+    if not isinstance(space, LookupSpace) or device.name not in space.devices:
+        return device.refusal(metric)
+    known = space.devices[device.name]
+    return (
+        None if metric in known else f"table {space.name!r} has {' and '.join(known)} of {device.name!r}, not {metric}"
+    )
+
+
+def _no_such_value(space: ModelSpace, metric: str) -> str | None:
+    """Tables have the analytic columns they have."""
+    if not isinstance(space, LookupSpace) or metric not in METRICS or METRICS[metric].source != "analytic":
+        return None
+    known = ", ".join([*(m.name for m in space.task().metrics), *space.analytic])
+    return None if metric in space.analytic else f"table {space.name!r} has no {metric}: it has {known}"
+
+
+def _default_device(space: ModelSpace) -> str:
+    return next(iter(space.devices), DEFAULT_DEVICE) if isinstance(space, LookupSpace) else DEFAULT_DEVICE
+
+
+def _usual(space: ModelSpace) -> list[str]:
+    """The objectives of a search that names none."""
+    first = space.task().metrics[0].name
+    if not isinstance(space, LookupSpace):
+        return [first, "latency_ms"]
+    if space.devices:
+        return [first, next(iter(space.devices.values()))[0]]
+    others = [*space.analytic[:1], *(m.name for m in space.task().metrics[1:2])]
+    return [first, *others[:1]]
 
 
 def refuse_too_many(objectives: Sequence[Objective]) -> None:
@@ -68,11 +120,12 @@ def parsed_constraints(constraints: Sequence[str | Constraint]) -> list[Constrai
     return [c if isinstance(c, Constraint) else Constraint.parse(c) for c in constraints]
 
 
-def _spread(task: Task, objectives: Sequence[str | Objective], devices: Sequence[str]) -> tuple[Objective, ...]:
+def _spread(
+    task: Task, objectives: Sequence[str | Objective], devices: Sequence[str], default: str
+) -> tuple[Objective, ...]:
     directions = {m.name: m.direction for m in task.metrics}
-    asked = list(objectives) or [task.metrics[0].name, "latency_ms"]
-    given = [o if isinstance(o, Objective) else Objective.parse(o, directions) for o in asked]
-    places = list(dict.fromkeys([*devices, *(o.device for o in given if o.device)])) or [DEFAULT_DEVICE]
+    given = [o if isinstance(o, Objective) else Objective.parse(o, directions) for o in objectives]
+    places = list(dict.fromkeys([*devices, *(o.device for o in given if o.device)])) or [default]
     spread: list[Objective] = []
     for objective in given:
         bare = _needs_device("objective", task, objective.metric, objective.device) and objective.device is None

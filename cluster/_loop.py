@@ -226,7 +226,7 @@ class StudyLoop:
         if status == "ok" and errors:
             status, error = "failed", errors[0]
         if status == "ok":
-            status, error = self._verdict(values)
+            status, error = self._verdict(proposal, values)
         evaluation = Evaluation(
             proposal.config,
             proposal.key,
@@ -248,7 +248,9 @@ class StudyLoop:
             analytic=result.analytic,
         )
 
-    def _verdict(self, values: Mapping[str, Value]) -> tuple[Status, str]:
+    def _verdict(self, proposal: Proposal, values: Mapping[str, Value]) -> tuple[Status, str]:
+        if (refusal := self.measuring.refusal(proposal)) is not None:
+            return "invalid", refusal
         for objective in self.record.objectives:
             if objective.name not in values:
                 known = ", ".join(sorted(values)) or "nothing"

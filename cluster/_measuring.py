@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import ALL_DEVICES, DeviceSession, FrontPoint, Store
 from archfront.search._types import Configuration, Proposal, Value
 from archfront.spaces._errors import MeasurementError
+from archfront.spaces._lookup import LookedUp, LookupSpace
 
 __all__ = ["Measuring", "measure_studies", "sessions_of"]
 
@@ -25,7 +27,9 @@ class Measuring:
         named = [(o.metric, o.device) for o in self.record.objectives]
         named += [(c.metric, c.device) for c in self.record.constraints]
         on_devices = {(metric, device) for metric, device in named if device is not None}
-        self._slots = [] if plan.model_space is None else sorted(on_devices)  # a user's function brings its own values
+        bring_their_own = plan.model_space is None  # a user's function does
+        self._slots = [] if bring_their_own else sorted(on_devices)
+        self._timed_slots = [(m, d) for m, d in self._slots if plan.devices[d].kind != "table"]
         self._measurers: dict[str, Measurer] = {}
         self._sessions: dict[str, list[DeviceSession]] = {}
         self._values: dict[str, dict[str, Value]] = {}
@@ -33,14 +37,44 @@ class Measuring:
     def known(self, proposal: Proposal) -> dict[str, Value]:
         """Values by name that are stored, or were measured for this proposal."""
         if proposal.id not in self._values:
-            self._values[proposal.id] = {} if self.record.options["fresh"] else self._stored(proposal)
+            stored = {} if self.record.options["fresh"] else self._stored(proposal)
+            self._values[proposal.id] = stored | self._looked_up(proposal)
         return self._values[proposal.id]
+
+    def _looked_up(self, proposal: Proposal) -> dict[str, Value]:
+        """Values of the table's own devices; NaN on a device that cannot run the proposal."""
+        found = self._in_table(proposal)
+        if found is None:
+            return {}
+        return {
+            f"{metric}@{device}": Value(
+                math.nan if device in found.invalid else found.device.get((metric, device), math.nan), "looked_up"
+            )
+            for metric, device in self._slots
+            if (metric, device) not in self._timed_slots
+        }
+
+    def refusal(self, proposal: Proposal) -> str | None:
+        """Why a device of the table cannot run a proposal; None when all can."""
+        found = self._in_table(proposal)
+        places = dict.fromkeys(device for _, device in self._slots)
+        if found is None:
+            return None
+        return next((f"{found.invalid[device]} on {device}" for device in places if device in found.invalid), None)
+
+    def _in_table(self, proposal: Proposal) -> LookedUp | None:
+        """What the space's table knows, where devices of the study are its columns."""
+        if len(self._timed_slots) == len(self._slots):
+            return None
+        space = self.plan.space
+        assert isinstance(space, LookupSpace)
+        return space.look_up(self.plan.own(proposal.config), space.task().name, self.plan.looked_up_protocol)
 
     def _stored(self, proposal: Proposal) -> dict[str, Value]:
         record = self.record
         key = self.plan.architecture_key(proposal.config)
         found = {}
-        for metric, device in self._slots:
+        for metric, device in self._timed_slots:
             value = self.store.device_value(record.identity, record.signature, key, record.devices[device], metric)
             if value is not None:
                 found[f"{metric}@{device}"] = value
@@ -56,8 +90,8 @@ class Measuring:
         The sessions wait in `taken_sessions` to be stored in the transaction of their evaluation.
         """
         results: dict[str, dict[str, Value | str]] = {p.id: {} for p in proposals}
-        for device in dict.fromkeys(device for _, device in self._slots):
-            metrics = [metric for metric, place in self._slots if place == device]
+        for device in dict.fromkeys(device for _, device in self._timed_slots):
+            metrics = [metric for metric, place in self._timed_slots if place == device]
             waiting = [p for p in proposals if any(f"{m}@{device}" not in self.known(p) for m in metrics)]
             timings = self._timed(self.plan.devices[device], [p.config for p in waiting], proposals[0].number)
             for proposal, timing in zip(waiting, timings, strict=True):
@@ -81,7 +115,7 @@ class Measuring:
 
         A member that only comes onto the front by these measurements is measured again too.
         """
-        if not self._slots:
+        if not self._timed_slots:
             return
         done: set[str] = set()
         while points := [p for p in self._front_points() if p.key not in done]:
@@ -92,9 +126,9 @@ class Measuring:
         return self.store.front(study=self.record.name, device=ALL_DEVICES).points
 
     def _measure_points(self, points: Sequence[FrontPoint]) -> None:
-        for name in dict.fromkeys(device for _, device in self._slots):
+        for name in dict.fromkeys(device for _, device in self._timed_slots):
             device = self.plan.devices[name]
-            metrics = [metric for metric, place in self._slots if place == name]
+            metrics = [metric for metric, place in self._timed_slots if place == name]
             timings = self._timed(device, [dict(p.config) for p in points], len(points))
             self.store.add_device_sessions(
                 [

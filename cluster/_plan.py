@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from archfront import spaces, trainers
-from archfront.cluster._device import Device, named_device
-from archfront.cluster._evaluators import FunctionEvaluator, SliceEvaluator, TrainingEvaluator
+from archfront.cluster._device import Device
+from archfront.cluster._evaluators import FunctionEvaluator, LookupEvaluator, SliceEvaluator, TrainingEvaluator
+from archfront.cluster._goals import device_of
 from archfront.cluster._request import resolved_strategy
 from archfront.cluster._trial import Evaluator
 from archfront.cluster._trial_files import TrialFiles
@@ -21,6 +22,7 @@ from archfront.search._strategy import Strategy, Suggestion, checked_configurati
 from archfront.search._types import Configuration
 from archfront.spaces._costs import analytic_costs
 from archfront.spaces._errors import UsageError
+from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import function_at
@@ -62,12 +64,14 @@ class Plan:
             evaluator: Evaluator = FunctionEvaluator(function, budget, record.train_seed)
             return cls(record, SearchSpace.from_dict(record.searched), None, {}, evaluator, files)
         space = space or bound_space(record)
-        if bank is not None:
+        if isinstance(space, LookupSpace):
+            evaluator = LookupEvaluator(space, budget.epochs)
+        elif bank is not None:
             evaluator = SliceEvaluator(space, *bank)
         else:
             trainers.load(record.trainer)
             evaluator = TrainingEvaluator(space, record.trainer, budget, record.train_seed, files)
-        devices = {name: named_device(name, stored) for name in record.devices if measure}
+        devices = {name: device_of(space, name, stored) for name in record.devices if measure}
         for name, device in devices.items():
             if device.identity != record.devices[name]:
                 raise UsageError(
@@ -114,8 +118,17 @@ class Plan:
         return {name: value for name, value in config.items() if name in self.space.search_space}
 
     def costs(self, config: Configuration) -> dict[str, float]:
-        """Analytic costs of a configuration."""
+        """Analytic costs of a configuration: counted, or what its table has."""
+        if isinstance(self.space, LookupSpace):
+            looked_up = self.space.look_up(self.own(config), self.space.task().name, self.looked_up_protocol)
+            return dict(looked_up.analytic)
         return analytic_costs(self.space, self.own(config))
+
+    @property
+    def looked_up_protocol(self) -> str:
+        """The column that a table space is looked up in."""
+        assert isinstance(self.space, LookupSpace)
+        return self.space.protocol_of(self.record.options["epochs"])
 
     def architecture_key(self, config: Configuration) -> str:
         """Key of what `build` and `prepare` read; the ordinary key for a bare search space."""

@@ -17,6 +17,7 @@ from archfront.search._strategy import Strategy, checked_configuration
 from archfront.search._types import Constraint, Objective, SearchBudget
 from archfront.spaces._arguments import check_arguments
 from archfront.spaces._errors import UnknownNameError, UsageError
+from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import registered_name
@@ -88,7 +89,7 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
         raise UsageError(*FUNCTION_AND_MODEL)
     trainer_name, searched = _searched(request, model_space)
     task = model_space.task()
-    goals = goals_of(task, request.objectives, request.constraints, request.devices, stored)
+    goals = goals_of(model_space, request.objectives, request.constraints, request.devices, stored)
     epochs = Budget(model_space.epochs if request.epochs is None else request.epochs, request.data_fraction).epochs
     protocol = protocol_of(request, model_space, trainer_name, epochs)
     options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
@@ -161,6 +162,8 @@ def _own_record(request: Request) -> StudyRecord:
 def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) -> str:
     """Hash of what makes quality values comparable (rule 3). A bank that this study trains is known by the recipe
     that makes it, which is there before the bank is; a bank from a file by its content."""
+    if isinstance(space, LookupSpace):
+        return _hash({"table": space.protocol_of(epochs)})
     if request.supernet is None:
         return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction})
     if request.supernet == "train":
@@ -209,11 +212,14 @@ def _loadable(space: ModelSpace, given: Any) -> str | None:
     """The name under which a resume finds the space again, None for a class that lives in a script."""
     if isinstance(given, str):
         return given
-    return None if type(space).__module__ == "__main__" else space.full_name
+    nameless = isinstance(space, LookupSpace) and not space.loadable
+    return None if nameless or type(space).__module__ == "__main__" else space.full_name
 
 
 def _searched(request: Request, space: ModelSpace) -> tuple[str, SearchSpace]:
-    """The trainer's name and what is searched."""
+    """The trainer's name (none for a table) and what is searched."""
+    if isinstance(space, LookupSpace):
+        return "", _looked_up(request, space)
     if request.supernet is None:
         name = request.trainer or default_trainer(space)
         trainer = trainers.load(name)
@@ -233,6 +239,20 @@ def _searched(request: Request, space: ModelSpace) -> tuple[str, SearchSpace]:
         )
     searched_space(space, trainer, {n: s for n, s in request.settings.items() if n.startswith("trainer.")})  # checks
     return registered_name(trainer), applied(sliced_space(space, fixed), ranges)
+
+
+def _looked_up(request: Request, space: LookupSpace) -> SearchSpace:
+    """The searched space of a table. Raises UsageError for a sample, and for what only trainings have."""
+    if space.refusal is not None:
+        raise UsageError(space.refusal, "search a complete table: nasbench201, nasbench_macro, nasbench_graph, lcbench")
+    for name in ("supernet", "trainer"):
+        if getattr(request, name) is not None:
+            raise UsageError(f"--{name} has no meaning for the table {space.name!r}", "leave it out")
+    if request.scheduler != "none" and not space.stepwise:
+        raise UsageError(
+            f"--scheduler {request.scheduler}: table {space.name!r} has no learning curves", "leave it out"
+        )
+    return applied(space.search_space, request.settings)
 
 
 def _strategy(

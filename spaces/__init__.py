@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from archfront.spaces._choices import Categorical, Ordinal
     from archfront.spaces._condition import AtLeast, Equals, In, IndexBelow
     from archfront.spaces._costs import analytic_costs
+    from archfront.spaces._lookup import LookedUp, LookupSpace, LookupTask
     from archfront.spaces._metric import METRICS, Metric
     from archfront.spaces._model_space import ModelSpace
     from archfront.spaces._numbers import Integer, Real
     from archfront.spaces._parameter import Repeated, SelfTuned
     from archfront.spaces._search_space import Configuration, Problem, SearchSpace
     from archfront.spaces._supernet import Supernet
+    from archfront.spaces._table_space import TableSpace
     from archfront.spaces._task import Signature, Split, Task, TensorSpec
     from archfront.spaces._tasks import Classification, ImageToImage, NodeClassification
 
 _HOMES = {
     "_condition": ("AtLeast", "Equals", "In", "IndexBelow"),
     "_costs": ("analytic_costs",),
+    "_lookup": ("LookedUp", "LookupSpace", "LookupTask"),
     "_metric": ("METRICS", "Metric"),
     "_model_space": ("ModelSpace",),
     "_choices": ("Categorical", "Ordinal"),
@@ -31,6 +34,7 @@ _HOMES = {
     "_parameter": ("Repeated", "SelfTuned"),
     "_search_space": ("Configuration", "Problem", "SearchSpace"),
     "_supernet": ("Supernet",),
+    "_table_space": ("TableSpace",),
     "_task": ("Signature", "Split", "Task", "TensorSpec"),
     "_tasks": ("Classification", "ImageToImage", "NodeClassification"),
 }
@@ -47,6 +51,9 @@ __all__ = [
     "In",
     "IndexBelow",
     "Integer",
+    "LookedUp",
+    "LookupSpace",
+    "LookupTask",
     "Metric",
     "ModelSpace",
     "NodeClassification",
@@ -59,6 +66,7 @@ __all__ = [
     "Signature",
     "Split",
     "Supernet",
+    "TableSpace",
     "Task",
     "TensorSpec",
     "analytic_costs",

@@ -44,16 +44,17 @@ def spaces(
         table(columns, [[_cell(r[c]) for c in columns] for r in rows], right=["parameters", "size"])
         return
     cls, variant = _class_and_variant(name)
-    facts, searched = _space_facts(name), _searched(cls, variant)
+    facts, searched, trained = _space_facts(name), _searched(cls, variant), not _looked_up(cls)
     if as_json:
         document({**facts, "space": cls.space_of(variant).to_dict(), "searched": searched.to_dict()})
         return
     shown = console()
-    for key in ("name", "paper", "year", "tasks", "variants", "exports", "trainers", "epochs"):
+    for key in ("name", "paper", "year", "tasks", "variants", "exports", *(["trainers"] if trained else []), "epochs"):
         shown.print(f"  [bold]{key}[/]: {_cell(facts[key])}")
     free = [p for p in searched if p.size > 1]
     columns = ["parameter", "kind", "values", "default", "active when", "role", "flags"]
-    title = f"{len(free)} parameters with trainer {facts['trainers'][0]}, {_size(searched.size)} configurations"
+    how = f"with trainer {facts['trainers'][0]}" if trained else "of a table"
+    title = f"{len(free)} parameters {how}, {_size(searched.size)} configurations"
     table(columns, _parameter_rows(free), title=title)
     fixed = ", ".join(f"{p.name}={p.default}" for p in searched if p.size == 1)
     if fixed:
@@ -72,14 +73,26 @@ def _searched(cls: type[ModelSpace], variant: str) -> SearchSpace:
     from archfront import trainers as registered
     from archfront.trainers._union import union
 
+    if _looked_up(cls):
+        return cls.space_of(variant)
     recipe = cls.recipe_of(variant)
     return union(cls.space_of(variant), recipe, registered.load(next(iter(recipe), "backprop")))
+
+
+def _looked_up(cls: type[ModelSpace]) -> bool:
+    """Whether the space's values stand in a table: nothing is trained."""
+    from archfront.spaces import LookupSpace
+
+    return issubclass(cls, LookupSpace)
 
 
 def _space_facts(name: str) -> dict[str, Any]:
     cls, variant = _class_and_variant(name)
     own = cls.space_of(variant)
-    formats = ["torch", *(f for f in ("torch-export", "onnx") if f not in cls.exports)]
+    from archfront.spaces import LookupSpace
+
+    looked_up = issubclass(cls, LookupSpace)
+    formats = [] if looked_up else ["torch", *(f for f in ("torch-export", "onnx") if f not in cls.exports)]
     return {
         "name": name,
         "paper": cls.paper,
@@ -91,8 +104,8 @@ def _space_facts(name: str) -> dict[str, Any]:
         "tasks": list(cls.tasks_of(variant)),
         "variants": list(cls.variants),
         "exports": formats,
-        "trainers": list(cls.recipe_of(variant)) or ["backprop"],
-        "epochs": cls.epochs_of(variant),
+        "trainers": [] if looked_up else list(cls.recipe_of(variant)) or ["backprop"],
+        "epochs": list(cls.protocols) if issubclass(cls, LookupSpace) else cls.epochs_of(variant),
     }
 
 

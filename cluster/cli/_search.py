@@ -104,7 +104,7 @@ def search(
         from archfront.cluster._dry_run import dry_run as look
 
         with Store(store, files=files) as opened:
-            facts = look(opened, {**options, "trials": trials, "minutes": minutes}, _workers(workers))
+            facts = look(opened, {**options, "trials": trials, "minutes": minutes}, _workers(workers, space, scheduler))
         if as_json:
             document(facts)
         else:
@@ -118,7 +118,7 @@ def search(
             {
                 "trials": trials,
                 "minutes": minutes,
-                "workers": _workers(workers),
+                "workers": _workers(workers, space, scheduler),
                 "address": address,
                 "verbose": verbose,
             },
@@ -145,7 +145,9 @@ def resume(
         found = Study.open(study, store=opened)
         if found.record.status == "done" and trials is None and minutes is None and not as_json:
             console().print(f"study [bold]{study}[/] is finished; go on with `--trials N`, a larger total.")
-        how = {"trials": trials, "minutes": minutes, "workers": _workers(workers), "address": address}
+        scheduler = found.record.options["scheduler"]
+        engine = _workers(workers, found.record.options["space"] or "", scheduler)
+        how = {"trials": trials, "minutes": minutes, "workers": engine, "address": address}
         _run_and_show(found, {**how, "verbose": verbose}, as_json)
 
 
@@ -190,7 +192,8 @@ def _next_steps(study: Study, summary: Mapping[str, Any]) -> str:
     on = f" --device {device}" if device else ""
     space = study.record.space
     lines = ["next:", f"  archfront front --study {summary['study']}{on} --plot front.png"]
-    if not study.record.private and summary["front_size"]:
+    trained = not study.record.private and not _is_table(space)
+    if trained and summary["front_size"]:
         best = study.front(device=device if len(study.record.devices) > 1 else None)[0]
         lines.append(f"  archfront export {best.key[:12]} --format onnx -o best.onnx")
         lines.append(f"  archfront spaces {space}")
@@ -273,8 +276,21 @@ def _start(path: Path | None) -> list[dict[str, Any]]:
     return configs
 
 
-def _workers(asked: int | None) -> int:
-    return asked if asked is not None else min(8, os.cpu_count() or 1)
+def _workers(asked: int | None, space: str = "", scheduler: str = "none") -> int:
+    """As asked; by default one per core, and none for a table: a look-up takes less than starting a trial on Ray."""
+    if asked is not None:
+        return asked
+    if scheduler == "none" and _is_table(space):
+        return 0
+    return min(8, os.cpu_count() or 1)
+
+
+def _is_table(space: str) -> bool:
+    from archfront import spaces
+    from archfront.spaces import LookupSpace
+
+    name = space.partition("/")[0]
+    return name in spaces.names() and issubclass(spaces.registry.load(name), LookupSpace)
 
 
 def _free_name(store: Any, space: str, strategy: str) -> str:

@@ -1,0 +1,1 @@
+"""Spaces whose values stand in a table: benchmarks of the field."""
