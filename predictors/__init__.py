@@ -1,14 +1,51 @@
-"""What is guessed instead of measured."""
+"""What is guessed instead of measured: predictors behind one fit/predict interface."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from archfront.spaces._registry import Registry
 
-__all__ = ["Context", "names", "registry"]
+if TYPE_CHECKING:
+    from archfront.predictors._context import Context
+    from archfront.predictors._errors import TooFewPointsError
+    from archfront.predictors._prediction import FitReport, Fitted, Model, Prediction, PredictorCapabilities
+    from archfront.predictors._predictor import Predictor
+    from archfront.predictors._scores import Scores, scores_of
 
-registry: Registry[Any] = Registry("archfront.predictors", "archfront.predictors._predictor:Predictor", "predictor")
+_HOME = {
+    "Context": "_context",
+    "FitReport": "_prediction",
+    "Fitted": "_prediction",
+    "Model": "_prediction",
+    "Prediction": "_prediction",
+    "Predictor": "_predictor",
+    "PredictorCapabilities": "_prediction",
+    "Scores": "_scores",
+    "TooFewPointsError": "_errors",
+    "scores_of": "_scores",
+}
+
+__all__ = [
+    "Context",
+    "FitReport",
+    "Fitted",
+    "Model",
+    "Prediction",
+    "Predictor",
+    "PredictorCapabilities",
+    "Scores",
+    "TooFewPointsError",
+    "load",
+    "names",
+    "registry",
+    "scores_of",
+]
+
+registry: Registry[Predictor] = Registry(
+    "archfront.predictors", "archfront.predictors._predictor:Predictor", "predictor"
+)
 
 
 def names() -> list[str]:
@@ -16,9 +53,12 @@ def names() -> list[str]:
     return registry.names()
 
 
-def __getattr__(name: str) -> Any:
-    if name != "Context":
-        raise AttributeError(f"module 'archfront.predictors' has no attribute {name!r}")
-    from archfront.predictors._context import Context
+def load(name: str) -> type[Predictor]:
+    """The predictor class `name` or "module:Class". Raises UnknownNameError with the closest name."""
+    return registry.load(name)
 
-    return Context
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'archfront.predictors' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"archfront.predictors.{_HOME[name]}"), name)
