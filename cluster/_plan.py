@@ -82,7 +82,10 @@ class Plan:
 
     def strategy(self) -> Strategy:
         """A fresh strategy with the parameters that were resolved when the study was created."""
-        cls, given = resolved_strategy(self.record.strategy, self.record.parameters)
+        record = self.record
+        cls, given = resolved_strategy(
+            record.strategy, record.parameters, self.searched, record.objectives, record.budget
+        )
         return cls(
             self.searched,
             self.record.objectives,

@@ -16,7 +16,7 @@ from archfront.spaces._errors import UsageError
 if TYPE_CHECKING:
     from archfront.cluster.front import Front
 
-__all__ = ["plot_curve", "plot_fronts"]
+__all__ = ["COLOURS", "new_figure", "plot_curve", "plot_fronts", "saved_figure"]
 
 FORMATS = (".png", ".svg", ".pdf", ".html")
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5f0f40", "#386641")
@@ -29,7 +29,7 @@ def plot_fronts(fronts: Sequence[Front], path: Path) -> Path:
     if len(fronts[0].objectives) < 2:
         raise UsageError("a plot needs two objectives", "use --json or --csv for this front")
     pairs = _pairs(fronts[0].objectives)
-    figure = _figure(6.4 * len(pairs))
+    figure = new_figure(6.4 * len(pairs))
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for panel, (across, up) in zip(panels, pairs, strict=True):
         for colour, front in zip(COLOURS * len(fronts), fronts, strict=False):
@@ -42,7 +42,9 @@ def plot_fronts(fronts: Sequence[Front], path: Path) -> Path:
     result = fronts[0].result
     devices = ", ".join(str(front.result.device) for front in fronts if front.result.device)
     figure.suptitle(f"{result.space} / {result.task}" + (f" on {devices}" if devices else ""))
-    return _saved(figure, path, [point.metrics | {"key": point.key[:12]} for f in fronts for point in f.result.points])
+    return saved_figure(
+        figure, path, [point.metrics | {"key": point.key[:12]} for f in fronts for point in f.result.points]
+    )
 
 
 def _pairs(objectives: Sequence[Objective]) -> list[tuple[int, int]]:
@@ -97,14 +99,14 @@ def plot_curve(history: Sequence[tuple[int, float]], path: Path, study: str) -> 
     _check_format(path)
     if not history:
         raise UsageError(f"study {study!r} has no front yet", "let it run first")
-    figure = _figure(6.4)
+    figure = new_figure(6.4)
     panel = figure.subplots()
     panel.step(*zip(*history, strict=True), where="post", color=COLOURS[1])
     panel.set_xlabel("evaluations told")
     panel.set_ylabel("hypervolume")
     panel.set_title(study)
     panel.grid(alpha=0.25)
-    return _saved(figure, path, [])
+    return saved_figure(figure, path)
 
 
 def _check_format(path: Path) -> None:
@@ -112,18 +114,19 @@ def _check_format(path: Path) -> None:
         raise UsageError(f"cannot plot to {str(path)!r}", f"use one of {', '.join(FORMATS)}")
 
 
-def _figure(width: float) -> Any:
-    """An empty figure, `width` by 4.8 inches, that belongs to no window."""
+def new_figure(width: float, height: float = 4.8) -> Any:
+    """An empty figure of this size in inches that belongs to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 4.8), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _saved(figure: Any, path: Path, points: Sequence[Mapping[str, Any]]) -> Path:
+def saved_figure(figure: Any, path: Path, points: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Write the figure; an .html page also has the points in a table. Raises UsageError."""
+    _check_format(path)
     try:
         if path.suffix != ".html":
             figure.savefig(path, dpi=150)

@@ -13,6 +13,7 @@ from archfront import search, spaces, trainers
 from archfront.cluster._device import Device, cpu_model
 from archfront.cluster._goals import goals_of, parsed_constraints, refuse_too_many
 from archfront.cluster.store import StudyRecord
+from archfront.search._auto import AUTO, choose
 from archfront.search._strategy import Strategy, checked_configuration
 from archfront.search._types import Constraint, Objective, SearchBudget
 from archfront.spaces._arguments import check_arguments
@@ -259,7 +260,7 @@ def _strategy(
     request: Request, searched: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> tuple[str, dict[str, Any]]:
     """The strategy's loadable name and its resolved parameters, after a trial construction that checks them."""
-    cls, parameters = resolved_strategy(request.strategy, request.parameters)
+    cls, parameters = resolved_strategy(request.strategy, request.parameters, searched, objectives, _budget(request))
     check_arguments(f"strategy {registered_name(cls)!r}", cls.parameters(), parameters)
     for config in request.start:
         checked_configuration(searched, config, "--start")
@@ -269,11 +270,18 @@ def _strategy(
 
 
 def resolved_strategy(
-    given: str | type[Strategy], parameters: Mapping[str, Any]
+    given: str | type[Strategy],
+    parameters: Mapping[str, Any],
+    searched: SearchSpace,
+    objectives: Sequence[Objective],
+    budget: SearchBudget,
 ) -> tuple[type[Strategy], dict[str, Any]]:
-    """The class and its parameters. "optuna:tpe" sets `variant` where "optuna" is registered."""
+    """The class and its parameters. "auto" is chosen for the problem; "optuna:tpe" sets `variant` where "optuna" is
+    registered."""
     if not isinstance(given, str):
         return given, dict(parameters)
+    if given == AUTO:
+        given, _ = choose(searched, objectives, budget)
     name, colon, variant = given.partition(":")
     if colon and name in search.names():
         return search.load(name), {**parameters, "variant": variant}

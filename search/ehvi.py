@@ -242,7 +242,7 @@ class _Model:
 
     def best(self) -> Floats:
         """The least feasible warped loss of a single objective, (1, 1)."""
-        return self.warped[self.feasible].min(axis=0, keepdims=True)
+        return np.asarray(self.warped[self.feasible].min(axis=0, keepdims=True))
 
     def believing(self, waiting: Sequence[Configuration]) -> list[Posterior]:
         """Posteriors in which pending proposals gave what was predicted: only the uncertainty near them shrinks."""

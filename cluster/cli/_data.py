@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,22 @@ ACTIONS = ("list", "import")
 
 @dataclass(frozen=True)
 class Official:
-    """A data set's official files: glob pattern, folder under the data folder, and a space and task that read it."""
+    """A data set's official files: glob pattern, folder under the data folder, and a space and task that read it.
+
+    Where the space reads another format, `convert` ("module:function") writes it, `kept` is the pattern of what it
+    writes: a function of the official files' folder and the folder to write to, which returns the files it wrote.
+    """
 
     pattern: str
     folder: str
     space: str
     task: str
+    convert: str = ""
+    kept: str = ""
+
+    def there(self, data: Path) -> bool:
+        """Whether the data folder has it."""
+        return any((data / self.folder).glob(self.kept or self.pattern))
 
 
 OFFICIAL = {
@@ -39,6 +50,14 @@ OFFICIAL = {
     "coauthor_physics": Official("ms_academic_phy.npz", "gnn_benchmark", "dagnn", "coauthor_physics"),
     "amazon_computers": Official("amazon_electronics_computers.npz", "gnn_benchmark", "dagnn", "amazon_computers"),
     "amazon_photo": Official("amazon_electronics_photo.npz", "gnn_benchmark", "dagnn", "amazon_photo"),
+    "nasbench201": Official(
+        "*NA[ST]*-v1_0*",
+        "nas",
+        "nasbench201",
+        "cifar100",
+        convert="archfront.spaces.tables._nats_bench:convert",
+        kept="nb201_accuracy.parquet",
+    ),
 }
 
 
@@ -72,14 +91,21 @@ def data(
 
 
 def import_files(name: str, folder: Path) -> list[Path]:
-    """Copy a data set's official files into the data folder and read them; nothing stays when they cannot be read.
+    """Copy a data set's official files into the data folder and read them, or convert them; nothing stays when they
+    cannot be read.
 
-    Raises DataError.
+    Raises DataError; ExistsError for a converted file that is there.
     """
     from archfront import spaces
     from archfront.spaces._data import data_folder
 
     official = OFFICIAL[name]
+    if official.convert:
+        module, _, function = official.convert.partition(":")
+        converted: list[Path] = getattr(importlib.import_module(module), function)(
+            folder, data_folder() / official.folder
+        )
+        return converted
     found = sorted(path for path in folder.glob(official.pattern) if path.is_file()) if folder.is_dir() else []
     if not found:
         raise DataError(
@@ -109,7 +135,7 @@ def _list(as_json: bool) -> None:
             "space": official.space,
             "files": official.pattern,
             "folder": str(data_folder() / official.folder),
-            "there": any((data_folder() / official.folder).glob(official.pattern)),
+            "there": official.there(data_folder()),
         }
         for name, official in OFFICIAL.items()
     ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from archfront.cluster.study import Study
     from archfront.search._types import Constraint
 
-__all__ = ["register"]
+__all__ = ["default_workers", "parse_reference", "parse_strategy", "register"]
 
 Texts = list[str]
 
@@ -93,7 +93,7 @@ def search(
         "fresh": fresh,
         "default": not no_default,
         "keep": keep,
-        "reference": _reference(reference or []),
+        "reference": parse_reference(reference or []),
         "evaluate": evaluate,
         "data": data,
     }
@@ -104,7 +104,9 @@ def search(
         from archfront.cluster._dry_run import dry_run as look
 
         with Store(store, files=files) as opened:
-            facts = look(opened, {**options, "trials": trials, "minutes": minutes}, _workers(workers, space, scheduler))
+            facts = look(
+                opened, {**options, "trials": trials, "minutes": minutes}, default_workers(workers, space, scheduler)
+            )
         if as_json:
             document(facts)
         else:
@@ -118,7 +120,7 @@ def search(
             {
                 "trials": trials,
                 "minutes": minutes,
-                "workers": _workers(workers, space, scheduler),
+                "workers": default_workers(workers, space, scheduler),
                 "address": address,
                 "verbose": verbose,
             },
@@ -146,7 +148,7 @@ def resume(
         if found.record.status == "done" and trials is None and minutes is None and not as_json:
             console().print(f"study [bold]{study}[/] is finished; go on with `--trials N`, a larger total.")
         scheduler = found.record.options["scheduler"]
-        engine = _workers(workers, found.record.options["space"] or "", scheduler)
+        engine = default_workers(workers, found.record.options["space"] or "", scheduler)
         how = {"trials": trials, "minutes": minutes, "workers": engine, "address": address}
         _run_and_show(found, {**how, "verbose": verbose}, as_json)
 
@@ -253,7 +255,7 @@ def _settings(texts: Texts) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]
     return others, {name: value[0] for name, value in own.items()}
 
 
-def _reference(texts: Texts) -> dict[str, float]:
+def parse_reference(texts: Texts) -> dict[str, float]:
     pairs = [text.partition("=") for text in split_list(texts)]
     try:
         return {name: float(value) for name, _, value in pairs}
@@ -276,7 +278,7 @@ def _start(path: Path | None) -> list[dict[str, Any]]:
     return configs
 
 
-def _workers(asked: int | None, space: str = "", scheduler: str = "none") -> int:
+def default_workers(asked: int | None, space: str = "", scheduler: str = "none") -> int:
     """As asked; by default one per core, and none for a table: a look-up takes less than starting a trial on Ray."""
     if asked is not None:
         return asked

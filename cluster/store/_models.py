@@ -11,6 +11,7 @@ __all__ = [
     "AnalyticValue",
     "Artefact",
     "Base",
+    "BenchRow",
     "DeviceRow",
     "DeviceValue",
     "EvaluationRow",
@@ -203,6 +204,18 @@ class DeviceValue(Base):
         ),
         _AUTOINCREMENT,
     )
+
+
+class BenchRow(Base):
+    """What a comparison measured once, by kind ("search", "predictors") and a text that says what."""
+
+    __tablename__ = "bench"
+    id: Mapped[int] = _id()
+    kind: Mapped[str]
+    what: Mapped[str]
+    content: Mapped[Json]
+    created: Mapped[float]
+    __table_args__ = (UniqueConstraint("kind", "what", name="uq_bench_kind_what"), _AUTOINCREMENT)
 
 
 class AnalyticValue(Base):

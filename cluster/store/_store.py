@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archfront.cluster.store._artefacts import ArtefactMethods
+from archfront.cluster.store._bench import BenchMethods
 from archfront.cluster.store._front_query import FrontMethods
 from archfront.cluster.store._proposals import ProposalMethods
 from archfront.cluster.store._record import RecordMethods
@@ -13,7 +14,16 @@ from archfront.cluster.store._values import ValueMethods
 __all__ = ["Store"]
 
 
-class Store(StudyMethods, ProposalMethods, RecordMethods, ValueMethods, FrontMethods, TableMethods, ArtefactMethods):
+class Store(
+    StudyMethods,
+    ProposalMethods,
+    RecordMethods,
+    ValueMethods,
+    FrontMethods,
+    TableMethods,
+    ArtefactMethods,
+    BenchMethods,
+):
     """Studies, proposals, evaluations, facts, device values, fronts and files.
 
     `url` is sqlite:///FILE, postgresql://..., or the path of an SQLite file; by default $ARCHFRONT_STORE, else
