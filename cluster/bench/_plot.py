@@ -45,5 +45,5 @@ def plot_comparison(summary: Sequence[Mapping[str, Any]], title: str, path: Path
     for panel in panels[len(devices) :]:
         panel.set_visible(False)
     panels[0].legend(fontsize="small")
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize="medium", wrap=True)
     return saved_figure(figure, path)
