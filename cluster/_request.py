@@ -49,7 +49,7 @@ class Request:
     devices: Sequence[str] = ()
     task: str | None = None
     data: str | None = None
-    strategy: str | type[Strategy] = "nsga2"
+    strategy: str | type[Strategy] = AUTO
     parameters: Mapping[str, Any] = field(default_factory=dict)
     trainer: str | None = None
     supernet: str | None = None
@@ -94,6 +94,7 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     epochs = Budget(model_space.epochs if request.epochs is None else request.epochs, request.data_fraction).epochs
     protocol = protocol_of(request, model_space, trainer_name, epochs)
     options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
+    options["why"] = _why(request, searched, goals.objectives)
     return StudyRecord(
         request.name,
         model_space.full_name,
@@ -154,7 +155,7 @@ def _own_record(request: Request) -> StudyRecord:
         budget=_budget(request),
         seed=request.seed,
         train_seed=request.train_seed,
-        options={**_options(request), "epochs": epochs, "space": None},
+        options={**_options(request), "epochs": epochs, "space": None, "why": _why(request, searched, objectives)},
         private=True,
         reference=tuple(_reference(request, o, lambda _: None) for o in objectives),
     )
@@ -267,6 +268,11 @@ def _strategy(
     strategy = cls(searched, objectives, constraints=constraints, budget=_budget(request), **parameters)
     resolved = {name: getattr(strategy, name, parameters.get(name)) for name in cls.parameters()}
     return registered_name(cls), {name: value for name, value in resolved.items() if _is_json(value)}
+
+
+def _why(request: Request, searched: SearchSpace, objectives: Sequence[Objective]) -> str:
+    """Why `auto` chose what it chose; nothing for a strategy that was named."""
+    return choose(searched, objectives, _budget(request))[1] if request.strategy == AUTO else ""
 
 
 def resolved_strategy(

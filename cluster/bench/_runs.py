@@ -125,13 +125,13 @@ def _ours(task: Problem, name: str, parameters: Mapping[str, Any], seed: int, tr
 
 
 def _optuna(task: Problem, variant: str, seed: int, trials: int) -> Iterator[Floats | None]:
-    """Optuna's ask and tell with the sampler as it comes, population 50 where there is one."""
+    """Optuna's ask and tell, population 50 where there is one; multivariate TPE, which does better on these tables."""
     import optuna
 
     from archfront.spaces._adapters import to_optuna
 
     samplers: dict[str, Callable[[], Any]] = {
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
         "nsgaii": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed, deterministic_objective=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),

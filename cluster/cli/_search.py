@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def search(
     space: Annotated[str, typer.Argument(help="NAME, NAME/VARIANT, or pkg.mod:Class")],
     task: Annotated[str | None, typer.Option(help="One of the space's tasks.")] = None,
-    strategy: Annotated[str, typer.Option(help="NAME, NAME(k=v,...) or pkg.mod:Class")] = "nsga2",
+    strategy: Annotated[str, typer.Option(help="NAME, NAME(k=v,...), pkg.mod:Class, or auto")] = "auto",
     objective: Annotated[Texts | None, typer.Option(help=r"METRIC\[@DEVICE]\[:min|max]; repeat it.")] = None,
     constraint: Annotated[Texts | None, typer.Option(help='"latency_ms@cpu<=5"; repeat it.')] = None,
     device: Annotated[Texts | None, typer.Option(help="Where device metrics are measured; repeat it.")] = None,
@@ -166,6 +166,8 @@ def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
         document(summary)
         return
     shown = console()
+    if study.record.options.get("why"):
+        shown.print(f"strategy [bold]{summary['strategy']}[/] (auto): {study.record.options['why']}")
     for line in _outcome(summary, study.record.constraints):
         shown.print(line)
     if summary["front_size"]:

@@ -68,7 +68,7 @@ class TestSearch:
         assert done.code == 0
         facts = run("show", "toy", "--json").json
         assert facts["parameters"]["population"] == 3
-        assert search(run, "--set", "strategy.population=5", study="other").code == 0
+        assert search(run, "--strategy", "nsga2", "--set", "strategy.population=5", study="other").code == 0
         assert run("show", "other", "--json").json["parameters"]["population"] == 5
 
     def test_start_file(self, run: Command, tmp_path: Path) -> None:
