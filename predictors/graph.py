@@ -30,7 +30,8 @@ BATCH = 32
 
 
 class Graph(Predictor):
-    """Reads `search_space.to_graph`: by default one node per parameter, all connected; a space of cells gives its own.
+    """Reads the model space's `to_graph` where the search is over that space's parameters and no others (a trainer's),
+    else the search space's: by default one node per parameter, all connected; a space of cells gives its own.
 
     `layers` times: each node mixes itself with the mean of its predecessors and, by other weights, of its successors;
     `hidden` wide; the mean over the nodes feeds a linear head. `networks` such nets each leave out one of five folds.
@@ -64,7 +65,10 @@ class Graph(Predictor):
 
     def inputs(self, configs: Sequence[Configuration]) -> Floats:
         """(n, nodes, features + 1 + nodes): a node's features, its position in 0..1, its row of the adjacency."""
-        graphs = [self.search_space.to_graph(config) for config in configs]
+        space = self.context.model_space
+        own = space is not None and space.search_space.names == self.search_space.names
+        read = space.to_graph if space is not None and own else self.search_space.to_graph
+        graphs = [read(config) for config in configs]
         if not graphs:
             return np.empty((0, 1, 2))
         nodes, masks, positions = (np.stack(parts) for parts in zip(*graphs, strict=True))

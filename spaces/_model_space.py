@@ -12,10 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from archfront.spaces._choices import Categorical
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
+from archfront.spaces._parameter import Floats
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Signature, Split, Task
@@ -75,6 +78,15 @@ class ModelSpace(ABC):
     def slice_rule(self, name: str, tensor: Tensor, shape: tuple[int, ...], config: Configuration) -> Tensor | None:
         """How the bank's tensor becomes the sub-network's of `shape`; None for the leading corner."""
         return None
+
+    def to_graph(self, config: Configuration) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
+        """What predictors on graphs read: node features (N, F), mask (N, N), positions (N,).
+
+        N and F are the same for every configuration, features lie in 0..1; mask[i, j] says that node i's output goes to
+        node j; positions order the nodes. By default the search space's: a node per parameter, all connected. A space
+        of cells gives the cell's own graph.
+        """
+        return self.search_space.to_graph(config)
 
     def closed_form(self, config: Configuration) -> Mapping[str, float]:
         """Analytic costs the paper gives as formulae (params_m, macs_m); they replace the counted ones."""

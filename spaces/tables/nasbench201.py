@@ -10,11 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from archfront.spaces._choices import Categorical
+from archfront.spaces._data import data_folder
 from archfront.spaces._errors import DataError
 from archfront.spaces._metric import Metric
+from archfront.spaces._parameter import Floats
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._table import Table, TableLookup, TableTask, column, genomes_of, read_parquet
 from archfront.spaces._task import Signature, TensorSpec
@@ -34,7 +38,12 @@ TASKS = {"cifar100": (32, 100), "cifar10": (32, 10), "in16": (16, 120)}
 """Task to (pixels, classes)."""
 OPTIMISED_AWAY_MS = 0.05
 """A cell with less latency than this is disconnected: the device's compiler removed it."""
-FRAMES = ("nas/nb201_accuracy.parquet", "nas/nb201_latency_help.parquet")
+NODE_KINDS = ("input", "output", *OPERATIONS)
+ENDS = ((-1, 0), *((int(edge[3]), int(edge[5])) for edge in EDGES), (3, 4))
+"""Of the nodes of a cell's graph: between which of the cell's own nodes 0 to 3 they stand."""
+FLOW = np.array([[end == start for start, _ in ENDS] for _, end in ENDS])
+"""Whether a node's output goes to another."""
+ACCURACY, LATENCY = "nas/nb201_accuracy.parquet", "nas/nb201_latency_help.parquet"
 HOW = "the official files: archfront data import nasbench201 FOLDER"
 
 
@@ -51,9 +60,12 @@ class NasBench201(TableLookup):
 
     @classmethod
     def make_task(cls, name: str, *, variant: str, seed: int, data: Path | None) -> TableTask:
-        """`data`: a folder with the tidy files; by default they lie in the data folder. Raises DataError."""
+        """`data`: a folder with the tidy files; by default they lie in the data folder. Without the one of latencies
+        there are no devices. Raises DataError."""
         pixels, classes = TASKS[name]
-        accuracy, latency = (read_parquet(path, data, how=HOW) for path in FRAMES)
+        accuracy = read_parquet(ACCURACY, data, how=HOW)
+        measured = data_folder() / LATENCY if data is None else data / Path(LATENCY).name
+        latency = read_parquet(LATENCY, data, how=HOW) if measured.exists() else accuracy[["arch_index"]]
         signature = Signature("classification", (TensorSpec((3, pixels, pixels)),), classes)
         chance = Metric("error", "min", "fraction", reference=1 - 1 / classes)
         return TableTask(name, (chance,), table_of(cls.search_space, accuracy, latency, name), signature)
@@ -61,6 +73,29 @@ class NasBench201(TableLookup):
     def build(self, config: Configuration) -> nn.Module:
         """The network of a cell (section 2 and figure 1 of the paper)."""
         return CellNetwork([config[edge] for edge in EDGES], outputs=self.signature.outputs)
+
+    def to_graph(self, config: Configuration) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
+        """The cell with its operations as nodes: input, the six edges in the order of EDGES, output (N = 8).
+
+        Features (8, 7) one-hot: input, output, then OPERATIONS. An operation feeds those that start where it ends; an
+        idle one has no links.
+        """
+        idle = self.idle(config)
+        kinds = ["input", *(config[edge] for edge in EDGES), "output"]
+        features = np.array([[float(kind == known) for known in NODE_KINDS] for kind in kinds])
+        used = np.array([True, *(edge not in idle for edge in EDGES), True])
+        return features, FLOW & used[:, None] & used, np.arange(len(kinds))
+
+    def idle(self, config: Configuration) -> set[str]:
+        """Edges whose result does not reach the cell's output, `none` among them: compilers may drop them."""
+        read, idle = {"3"}, set()
+        for edge in reversed(EDGES):  # what leaves a node comes before what enters it
+            _, start, end = edge.split("_")
+            if end in read and config[edge] != "none":
+                read.add(start)
+            else:
+                idle.add(edge)
+        return idle
 
     def cover(self, fixed: object = None) -> list[Configuration]:
         """One configuration per operation: edges are independent, and a sub-module is named by edge and operation."""

@@ -13,6 +13,7 @@ from archfront import spaces
 from archfront.spaces import Categorical, LookupSpace, Metric, SearchSpace, Supernet, TableSpace, analytic_costs
 from archfront.spaces._errors import DataError, UsageError
 from archfront.spaces._table import TableLookup
+from archfront.spaces._task import Signature, TensorSpec
 from archfront.spaces.tables.nasbench201 import NasBench201, arch_string, parse_arch_string, table_of
 from archfront.spaces.tables.nasbench_graph import cell_graph
 
@@ -170,6 +171,39 @@ class TestNasBench201:
         assert parse_arch_string(text) == config
         with pytest.raises(DataError, match="no cell"):
             parse_arch_string("|conv~0|")
+
+    def test_idle_edges_do_not_reach_the_output(self) -> None:
+        """Changing the operations of idle edges does not change what the network computes."""
+        space = NasBench201.of_signature(Signature("classification", (TensorSpec((3, 8, 8)),), 10))
+        assert isinstance(space, NasBench201)
+        config = {**dict.fromkeys(space.search_space.names, "nor_conv_1x1"), "op_1_3": "none", "op_1_2": "none"}
+        assert space.idle(config) == {"op_0_1", "op_1_2", "op_1_3"}
+        assert space.idle(dict.fromkeys(config, "skip_connect")) == set()
+        x = space.prepared_example(config)
+        outputs = []
+        for operation in ("nor_conv_1x1", "avg_pool_3x3"):
+            net = space.build({**config, "op_0_1": operation}).eval()
+            net.load_state_dict({name: torch.full_like(t, 0.1) for name, t in net.state_dict().items()})
+            with torch.no_grad():
+                outputs.append(net(*x))
+        assert torch.equal(*outputs)
+
+    def test_the_graph_of_a_cell(self) -> None:
+        space = NasBench201.of_signature(Signature("classification", (TensorSpec((3, 8, 8)),), 10))
+        names = ["input", *space.search_space.names, "output"]
+        full = dict.fromkeys(space.search_space.names, "nor_conv_3x3")
+        features, links, positions = space.to_graph(full)
+        assert features.sum(axis=1).tolist() == [1] * 8
+        assert features.shape == (8, 7)
+        assert positions.tolist() == list(range(8))
+        found = {(names[i], names[j]) for i, j in np.argwhere(links)}
+        assert found == {
+            *(("input", f"op_0_{j}") for j in (1, 2, 3)),
+            *((f"op_{i}_3", "output") for i in (0, 1, 2)),
+            *(("op_0_1", "op_1_2"), ("op_0_1", "op_1_3"), ("op_0_2", "op_2_3"), ("op_1_2", "op_2_3")),
+        }
+        _, links, _ = space.to_graph({**full, "op_2_3": "none"})
+        assert {names[i] for i in np.unique(np.argwhere(links))} == {*names} - {"op_0_2", "op_1_2", "op_2_3"}
 
     def test_subnets_are_slices(self) -> None:
         space = table("nasbench201", "cifar10")
