@@ -107,7 +107,8 @@ class Plan:
         """Analytic values (n,), None for what must be measured."""
         if metric not in METRICS or METRICS[metric].source != "analytic":
             return None
-        return np.array([self.costs(config)[metric] for config in configs])
+        costs = [self.costs(config) for config in configs]
+        return np.array([cost[metric] for cost in costs]) if all(metric in cost for cost in costs) else None
 
     @property
     def space(self) -> ModelSpace:

@@ -258,6 +258,7 @@ def _settings(texts: Texts) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]
 
 
 def parse_reference(texts: Texts) -> dict[str, float]:
+    """Read METRIC=VALUE texts. Raises UsageError."""
     pairs = [text.partition("=") for text in split_list(texts)]
     try:
         return {name: float(value) for name, _, value in pairs}

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from archfront.spaces.tables import _nats_bench
+from archfront.spaces.tables._nats_bench import NATS_BENCH
 from tests.cluster.command import Command, in_process
+from tests.spaces.tables.test_nats_bench import CELLS, write_nats
 
 
 @pytest.fixture
@@ -48,6 +51,20 @@ def test_damaged_files_leave_nothing_behind(run: Command, tmp_path: Path) -> Non
     assert done.code == 2
     assert "train-images-idx3-ubyte has 100 bytes" in done.err
     assert not list((tmp_path / "data" / "mnist").iterdir())
+
+
+def test_a_release_is_converted(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nats_bench, "CELLS", len(CELLS))
+    write_nats(tmp_path / "official" / NATS_BENCH)
+    done = run("data", "import", "nasbench201", str(tmp_path / "official"), "--json")
+    assert done.json == {"name": "nasbench201", "files": [str(tmp_path / "data" / "nas" / "nb201_accuracy.parquet")]}
+    assert [row["name"] for row in run("data", "--json").json if row["there"]] == ["nasbench201"]
+    again = run("data", "import", "nasbench201", str(tmp_path / "official"))
+    assert again.code == 2
+    assert "remove it first" in again.err
+    nothing = run("data", "import", "nasbench201", str(tmp_path / "nowhere"))
+    assert nothing.code == 2
+    assert "give the folder" in nothing.err
 
 
 def test_bad_requests(run: Command, tmp_path: Path) -> None:

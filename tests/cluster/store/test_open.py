@@ -50,7 +50,9 @@ def test_an_older_store_is_upgraded_and_keeps_its_rows(url: str) -> None:
         assert [device.identity for device in store.devices()] == ["pi-1"]
         assert store.artefact("k", "weights") is None
         with store._reader.begin() as connection:
-            assert connection.exec_driver_sql(f"select * from {_migrate.VERSION_TABLE}").scalars().all() == [_migrate.HEAD]
+            assert connection.exec_driver_sql(f"select * from {_migrate.VERSION_TABLE}").scalars().all() == [
+                _migrate.HEAD
+            ]
 
 
 def test_a_newer_store_is_refused_untouched(url: str) -> None:
