@@ -16,7 +16,7 @@ from archfront.spaces._errors import UsageError
 if TYPE_CHECKING:
     from archfront.cluster.front import Front
 
-__all__ = ["COLOURS", "new_figure", "plot_curve", "plot_fronts", "saved_figure"]
+__all__ = ["COLOURS", "new_figure", "plot_curve", "plot_curves", "plot_fronts", "saved_figure"]
 
 FORMATS = (".png", ".svg", ".pdf", ".html")
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5f0f40", "#386641")
@@ -106,6 +106,22 @@ def plot_curve(history: Sequence[tuple[int, float]], path: Path, study: str) -> 
     panel.set_ylabel("hypervolume")
     panel.set_title(study)
     panel.grid(alpha=0.25)
+    return saved_figure(figure, path)
+
+
+def plot_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path, title: str) -> Path:
+    """Hypervolume against told evaluations of several studies, one staircase each. Raises UsageError."""
+    _check_format(path)
+    figure = new_figure(6.4)
+    panel = figure.subplots()
+    for i, (study, curve) in enumerate(curves.items()):
+        style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
+        panel.step(*zip(*curve, strict=True), where="post", color=COLOURS[i % len(COLOURS)], ls=style, label=study)
+    panel.set_xlabel("evaluations told")
+    panel.set_ylabel("hypervolume")
+    panel.set_title(title)
+    panel.grid(alpha=0.25)
+    panel.legend(fontsize="small")
     return saved_figure(figure, path)
 
 

@@ -24,7 +24,7 @@ TREES = 64
 LEAVES = 512
 """Most leaves of a tree: the exact shares of all pairs cost parameters² × leaves² (our choice)."""
 FEATURES = 5 / 6
-"""Share of the columns tried at a split (the paper's forests')."""
+"""Share of the columns tried at a split (SMAC's default)."""
 LISTED = 256
 """Integers with more values than this are cut into intervals like reals."""
 ZERO_AT = -0.5
@@ -107,23 +107,25 @@ def shares_of_tree(tree: Any, parameters: Sequence[Parameter]) -> Floats:
 
     `tree` is scikit-learn's, over the columns of `parameters` (see `_columns`) in order. A leaf is a box with the value
     y and the volume V, the product of the shares s_j of each parameter's values in it. With c = V (y - mean), the
-    second moment of the marginal prediction over a set U of parameters (eq. 5 in the paper's algorithm 2) is the sum
-    over pairs of leaves of c c' prod_{j in U} o_j / (s_j s'_j), o_j the share of values in both.
+    second moment of the marginal prediction over a set U of parameters (in the paper's algorithm 2 a sum over values)
+    is the sum over pairs of leaves of c c' prod_{j in U} o_j / (s_j s'_j), o_j the share of values in both.
     """
     lower, upper, value = _leaves(tree)
-    inside, weights, at = [], [], 0
+    inside: list[Floats] = []
+    weights: list[Floats] = []
+    at = 0
     for parameter in parameters:
         columns = _columns(parameter, parameter.encode([parameter.default])).shape[1]
-        sides = lower[:, at : at + columns], upper[:, at : at + columns]
-        atoms, weight = _atoms(parameter, sides[0])
-        inside.append(((sides[0][:, None] < atoms) & (atoms <= sides[1][:, None])).all(axis=2).astype(np.float64))
+        below, above = (bound[:, None, at : at + columns] for bound in (lower, upper))
+        atoms, weight = _atoms(parameter, lower[:, at : at + columns])  # each threshold is some leaf's lower bound
+        inside.append(np.asarray(np.all((below < atoms) & (atoms <= above), axis=2), np.float64))
         weights.append(weight)
         at += columns
     side = np.stack([box @ weight for box, weight in zip(inside, weights, strict=True)])
     volume = side.prod(axis=0)
     real = volume > 0  # a box between two neighbouring values holds nothing
     inside, side, volume, value = [box[real] for box in inside], side[:, real], volume[real], value[real]
-    value = value - volume @ value
+    value = value - float(volume @ value)
     total = float(volume @ value**2)
     if total <= 1e-24:
         return np.zeros((len(parameters), len(parameters)))
@@ -167,7 +169,7 @@ def _atoms(parameter: Parameter, thresholds: Floats) -> tuple[Floats, Floats]:
     centres of the intervals between the thresholds."""
     if isinstance(parameter, Choice) or (isinstance(parameter, Integer) and parameter.size <= LISTED):
         codes = parameter.enumerate()
-        weights = np.ones(len(codes))
+        weights: Floats = np.ones(len(codes))
         if isinstance(parameter, Integer) and parameter.log:
             weights = np.diff(np.log([*codes, parameter.high + parameter.step]))
         return _columns(parameter, codes), weights / weights.sum()

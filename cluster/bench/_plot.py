@@ -1,4 +1,4 @@
-"""The comparison as a picture: a panel per device, a line with its confidence band per strategy."""
+"""A comparison as a picture: a panel per device or metric, a line with its confidence band per thing compared."""
 
 from __future__ import annotations
 
@@ -14,36 +14,52 @@ __all__ = ["plot_comparison"]
 CONFIDENCE = 1.96
 """Standard errors to either side: a 95 % band of the mean."""
 COLUMNS = 3
+STYLES = ("-", ":", "-.")
+"""Once the colours are used up."""
 
 
-def plot_comparison(summary: Sequence[Mapping[str, Any]], title: str, path: Path, what: str) -> Path:
-    """Write the picture; the format is the path's ending. Raises UsageError."""
-    devices = list(dict.fromkeys(row["device"] for row in summary))
+def plot_comparison(
+    summary: Sequence[Mapping[str, Any]],
+    title: str,
+    path: Path,
+    what: str,
+    *,
+    panel_by: str = "device",
+    line_by: str = "strategy",
+    across: str = "evaluations",
+    up: str = "mean",
+) -> Path:
+    """Write the picture; the format is the path's ending. The last four name the summary's keys: `up` (beside it "sem")
+    is drawn over `across`. Raises UsageError."""
+    shown = list(dict.fromkeys(row[panel_by] for row in summary))
     lines: dict[tuple[Any, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in summary:
-        lines[row["device"], row["strategy"]].append(row)
-    columns = min(COLUMNS, len(devices))
-    rows = -(-len(devices) // columns)
+        lines[row[panel_by], row[line_by]].append(row)
+    columns = min(COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
     figure = new_figure(4.6 * columns, 3.4 * rows + 0.4)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    strategies = list(dict.fromkeys(row["strategy"] for row in summary))
-    for panel, device in zip(panels, devices, strict=False):
-        for i, strategy in enumerate(strategies):
-            points = sorted(lines[device, strategy], key=lambda row: int(row["evaluations"]))
+    names = list(dict.fromkeys(row[line_by] for row in summary))
+    for panel, name in zip(panels, shown, strict=False):
+        for i, line in enumerate(names):
+            points = sorted(lines[name, line], key=lambda row: int(row[across]))
             if not points:
                 continue
-            x, y = ([row[name] for row in points] for name in ("evaluations", "mean"))
+            x, y = ([row[key] for row in points] for key in (across, up))
             band = [CONFIDENCE * (row["sem"] or 0.0) for row in points]
             colour = COLOURS[i % len(COLOURS)]
-            panel.plot(x, y, color=colour, label=strategy, linestyle="--" if strategy.startswith("peer:") else "-")
+            style = "--" if line.startswith("peer:") else STYLES[i // len(COLOURS) % len(STYLES)]
+            panel.plot(x, y, color=colour, label=line, linestyle=style, marker="o" if len(x) == 1 else None)
             low = [a - b for a, b in zip(y, band, strict=True)]
             panel.fill_between(x, low, [a + b for a, b in zip(y, band, strict=True)], color=colour, alpha=0.15)
-        panel.set_title(str(device or ""), fontsize="medium")
-        panel.set_xlabel("evaluations")
+        panel.set_title(str(name or ""), fontsize="medium")
+        panel.set_xlabel(across)
         panel.set_ylabel(what)
         panel.grid(alpha=0.25)
-    for panel in panels[len(devices) :]:
+    for panel in panels[len(shown) :]:
         panel.set_visible(False)
-    panels[0].legend(fontsize="small")
+    drawn = [panel.get_legend_handles_labels() for panel in panels]
+    legend = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels, strict=True)}
+    panels[0].legend(legend.values(), legend.keys(), fontsize="small")
     figure.suptitle(title, fontsize="medium", wrap=True)
     return saved_figure(figure, path)

@@ -192,13 +192,29 @@ def predictors(as_json: AsJson = False) -> None:
     """List predictors."""
     from archfront import predictors as registered
 
-    names = registered.names()
+    rows: list[dict[str, Any]] = []
+    for name in registered.names():
+        cls = registered.load(name)
+        rows.append(
+            {
+                "name": name,
+                "about": _first_line(cls),
+                "parameters": {n: None if a.required else a.default for n, a in cls.parameters().items()},
+                "minimum": cls.minimum,
+                "uncertainty": cls.capabilities.uncertainty,
+            }
+        )
     if as_json:
-        document([{"name": name} for name in names])
-    elif names:
-        table(["name"], [[name] for name in names])
-    else:
-        console().print("no predictor is registered")
+        document(rows)
+        return
+    parameters = [", ".join(f"{n}={_cell(v)}" for n, v in row["parameters"].items()) for row in rows]
+    table(
+        ["name", "parameters", "rows needed", "uncertainty", "about"],
+        [
+            [r["name"], p, str(r["minimum"]), "yes" if r["uncertainty"] else "", r["about"]]
+            for r, p in zip(rows, parameters, strict=True)
+        ],
+    )
 
 
 def trainers(as_json: AsJson = False) -> None:

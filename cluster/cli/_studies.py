@@ -1,28 +1,34 @@
-"""studies, show and gc."""
+"""studies, show, compare and gc."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
-from archfront.cluster.cli._output import console, document, number, table
+from archfront.cluster.cli._output import console, document, number, split_list, table
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from archfront.cluster.store import Store
+    from archfront.predictors._importance import Importance
 
 __all__ = ["register"]
 
 FAILURES_SHOWN = 10
+PARAMETERS_SHOWN = 20
+PAIRS_SHOWN = 5
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help="List the studies of a store; `studies rm NAME` removes one.")(studies)
     app.command(help="A study or one configuration: values, learning curve, failures.")(show)
+    app.command(help="Hypervolume against evaluations of several studies, from one reference point.")(compare)
     app.command(help="Remove weights that are on no front, and files that nothing names.")(gc)
 
 
@@ -62,16 +68,25 @@ def show(
     what: Annotated[str, typer.Argument(help="A study's name, or a key (a unique prefix will do).")],
     curve: Annotated[Path | None, typer.Option(help="Plot hypervolume against trials to this file.")] = None,
     device: Annotated[str | None, typer.Option(help="Of this device's front.")] = None,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="The share of each objective's variance that each parameter explains.")
+    ] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a study or a configuration."""
     from archfront.cluster.store import Store
 
+    if importance and curve is not None:
+        raise UsageError("--importance and --curve are two questions", "ask them one after the other")
     with Store(store) as opened:
         names = [record.name for record in opened.studies()]
-        if what in names:
+        if what in names and importance:
+            _show_importance(opened, what, as_json)
+        elif what in names:
             _show_study(opened, what, curve, device, as_json)
+        elif importance:
+            raise UnknownNameError.of("study", what, names)
         else:
             try:
                 matches = opened.find_key(what)
@@ -122,6 +137,107 @@ def _show_study(store: Store, name: str, curve: Path | None, device: str | None,
         )
     if curve is not None:
         shown.print(f"wrote {curve}")
+
+
+def _show_importance(store: Store, name: str, as_json: bool) -> None:
+    from archfront.predictors._importance import importance
+    from archfront.spaces import SearchSpace
+
+    record = store.study(name)
+    space = SearchSpace.from_dict(record.searched)
+    ok = [e for _, _, e in store.told(name) if e.status == "ok"]
+    answers: dict[str, tuple[int, Importance]] = {}
+    for o in record.objectives:
+        usable = [e for e in ok if o.name in e.values and math.isfinite(e.values[o.name].value)]
+        losses = [o.loss(e.values[o.name].value) for e in usable]
+        answers[o.name] = len(usable), importance(space, [e.config for e in usable], losses, record.seed)
+    if not as_json:
+        for objective, (count, found) in answers.items():
+            _print_importance(f"{objective} ({count} evaluations)", found)
+        if any(parameter.when for parameter in space):
+            console().print("  a parameter that is not active counts as its default")
+        return
+    mains = [
+        {"objective": objective, "parameter": s.parameters[0], "share": s.share, "std": s.std}
+        for objective, (_, found) in answers.items()
+        for s in found.parameters
+    ]
+    pairs = [
+        {"objective": objective, "parameters": s.parameters, "share": s.share, "std": s.std}
+        for objective, (_, found) in answers.items()
+        for s in found.pairs[:PAIRS_SHOWN]
+    ]
+    document({"study": name, "importance": mains, "pairs": pairs})
+
+
+def _print_importance(title: str, found: Importance) -> None:
+    shown = [*found.parameters[:PARAMETERS_SHOWN], *found.groups, *found.pairs[:PAIRS_SHOWN]]
+    rows = [[" × ".join(s.parameters), s.share, s.std] for s in shown]
+    table(["parameter", "share", "std"], rows, title=title, right=["share", "std"])
+    if more := found.parameters[PARAMETERS_SHOWN:]:
+        console().print(f"  {len(more)} more parameters explain {number(sum(s.share for s in more))} together")
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="STUDY...", help="The studies, of the same space and task.")],
+    plot: Annotated[Path | None, typer.Option(help="Plot one curve per study to this file.")] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="METRIC=VALUE from which the volume counts; default: the studies' worst.")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare studies."""
+    from archfront.cluster._compare import SHARES, compare_studies
+    from archfront.cluster._plot import plot_curves
+    from archfront.cluster.store import Store
+
+    with Store(store) as opened:
+        found = compare_studies(opened, names, _numbers(reference or []))
+        record = opened.study(names[0])
+    if plot is not None:
+        title = " / ".join(filter(None, (record.space, record.task)))
+        plot_curves({f"{s.study} ({s.strategy})": s.curve for s in found.studies}, plot, title)
+    if found.protocols > 1:
+        console(error=True).print("note: the studies were evaluated by different protocols (trainer, epochs or data)")
+    shares = {share: f"{100 * share:g} %" for share in SHARES}
+    if as_json:
+        studies = [
+            {
+                **{
+                    name: getattr(s, name)
+                    for name in ("study", "strategy", "seed", "told", "front_size", "hypervolume")
+                },
+                "reached": {f"{share:g}": n for share, n in s.reached.items()},
+                "curve": s.curve,
+            }
+            for s in found.studies
+        ]
+        document({"reference": found.reference, "studies": studies})
+        return
+    columns = ["study", "strategy", "seed", "trials", "front size", "hypervolume", *shares.values()]
+    rows = [
+        [s.study, s.strategy, s.seed, s.told, s.front_size, s.hypervolume, *(s.reached[share] for share in shares)]
+        for s in found.studies
+    ]
+    table(columns, rows, right=columns[2:])
+    shown = console()
+    shown.print(f"  reference: {_text(dict(found.reference))}")
+    shown.print(f"  {', '.join(shares.values())}: evaluations to this share of the best final hypervolume")
+    if plot is not None:
+        shown.print(f"wrote {plot}")
+
+
+def _numbers(settings: Sequence[str]) -> dict[str, float]:
+    """METRIC=VALUE texts, also several between commas."""
+    numbers = {}
+    for text in split_list(settings):
+        metric, _, value = text.partition("=")
+        try:
+            numbers[metric.strip()] = float(value)
+        except ValueError:
+            raise UsageError(f"reference {text!r} is not METRIC=VALUE", "for example error=0.5") from None
+    return numbers
 
 
 def _show_key(store: Store, study: str, key: str, as_json: bool) -> None:

@@ -120,7 +120,11 @@ class TestErrors:
             (("search", TOY, "--strategy", "nsga"), 2, "did you mean 'nsga2'"),
             (("search", TOY, "--strategy", "nsga2(population=x)"), 2, "population='x' is not a whole number"),
             (("search", TOY, "--strategy", "tests.cluster.toys:Gredy"), 2, "did you mean 'Greedy'"),
-            (("search", TOY, "--set", "strategy.crossover=high"), 2, "crossover='high' is not a number"),
+            (
+                ("search", TOY, "--strategy", "nsga2", "--set", "strategy.crossover=high"),
+                2,
+                "crossover='high' is not a number",
+            ),
             (("search", TOY, "--minutes", "-1"), 2, "minutes=-1 must be above 0"),
             ((*OWN, "--evaluate", "tests.cluster.toys:tw"), 2, "unknown function in module 'tests.cluster.toys' 'tw'"),
             ((*OWN, "--evaluate", "tests.cluster.toyz:two"), 2, "no module named 'tests.cluster.toyz'"),

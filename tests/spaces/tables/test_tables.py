@@ -79,9 +79,7 @@ class TestTableSpace:
         changed = TableSpace(frame.assign(err=frame["err"] + 1), ["op", "width"], {"error": "err"}, name="a")
         assert one.task().identity != changed.task().identity
         assert one.search_space.identity == changed.search_space.identity
-        assert TableSpace(frame, ["op", "width"], {"error": "err"}).search_space.identity != (
-            one.search_space.identity
-        )
+        assert TableSpace(frame, ["op", "width"], {"error": "err"}).search_space.identity != (one.search_space.identity)
 
     def test_what_does_not_fit_is_said(self, frame: pd.DataFrame) -> None:
         with pytest.raises(DataError, match="no column 'opp'"):
