@@ -1,0 +1,195 @@
+"""Expected hypervolume improvement: its parts against definitions, the whole against known optima."""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import approx_fprime
+
+from archfront.predictors._process import Coordinates, Process
+from archfront.search import Configuration, Constraint, Evaluation, Objective, SearchBudget, Strategy, Value, load
+from archfront.search._auto import choose
+from archfront.search._improvement import (
+    expected_improvement,
+    hypervolume_improvement,
+    scalarised_improvement,
+    sorted_front,
+)
+from archfront.search._warp import Warp
+from archfront.spaces import Categorical, Equals, Integer, Ordinal, Real, Repeated, SearchSpace
+
+MIXED = SearchSpace(
+    Categorical("a", ("x", "y", "z")),
+    Categorical("b", ("x", "y", "z")),
+    Integer("n", 1, 9, log=True),
+    Real("r", 1e-3, 1, log=True, zero=True),
+    Ordinal("o", (1, 2, 4), when=(Equals("a", "x"),)),
+    Categorical("c", ("p", "q"), when=(Equals("b", "y"),)),
+)
+CELLS = SearchSpace(Repeated(Categorical("op", ("none", "pool", "conv")), 5))
+ERROR, COST = Objective("error", "min"), Objective("cost", "min")
+
+
+def values(config: Configuration) -> dict[str, float]:
+    """243 cells: what lowers the error costs, and position matters."""
+    gain = {"none": 0.0, "pool": 1.0, "conv": 2.5}
+    price = {"none": 0.0, "pool": 0.6, "conv": 2.0}
+    ops = list(config.values())
+    useful = sum(gain[op] * (1 + 0.3 * i) for i, op in enumerate(ops))
+    return {"error": 1 / (1 + useful), "cost": 1 + sum(price[op] for op in ops)}
+
+
+def run(strategy: Strategy, trials: int) -> list[Evaluation]:
+    """Ask one, tell one."""
+    for _ in range(trials):
+        (proposal,) = strategy.ask(1).proposals
+        found = {name: Value(value, "looked_up") for name, value in values(proposal.config).items()}
+        strategy.tell([Evaluation(proposal.config, proposal.key, "ok", found, proposal.id)])
+    return strategy.told
+
+
+class TestProcess:
+    def test_the_gradient_is_that_of_the_loss(self) -> None:
+        rng = np.random.default_rng(0)
+        coordinates = Coordinates(MIXED)
+        design, y = coordinates(MIXED.sample(rng, 25)), rng.normal(size=25)
+        process = Process(coordinates)
+        theta = process.theta + 0.3 * rng.normal(size=len(process.theta))
+        _, gradient = process.loss(theta, design, y)
+        numeric = approx_fprime(theta, lambda t: process.loss(t, design, y)[0], 1e-6)
+        assert gradient == pytest.approx(numeric, abs=1e-4)
+
+    def test_equal_options_share_their_coordinates(self) -> None:
+        coordinates = Coordinates(MIXED)
+        assert coordinates.blocks[0].table == coordinates.blocks[1].table is not None
+        assert coordinates.blocks[5].table not in (None, coordinates.blocks[0].table)  # other options
+
+    def test_inactive_values_make_no_difference(self) -> None:
+        coordinates = Coordinates(MIXED)
+        one = {"a": "y", "b": "x", "n": 2, "r": 0.0, "o": 4, "c": "q"}
+        other = {**one, "o": 1, "c": "p"}
+        assert np.array_equal(*coordinates([one, other]))
+
+    def test_it_learns_and_is_sure_only_where_it_was_told(self) -> None:
+        rng = np.random.default_rng(1)
+        coordinates = Coordinates(CELLS)
+        configs = CELLS.enumerate()
+        y = np.array([np.log(values(c)["error"]) for c in configs])
+        y = (y - y.mean()) / y.std()
+        rows = rng.permutation(len(configs))[:80]
+        design = coordinates(configs)
+        process = Process(coordinates)
+        process.tune(design[rows], y[rows], steps=40)
+        mean, std = process.conditioned(design[rows], y[rows]).at(process.correlations(design, design[rows]))
+        others = np.setdiff1d(np.arange(len(configs)), rows)
+        assert np.corrcoef(mean[others], y[others])[0, 1] > 0.95
+        assert std[rows].mean() < std[others].mean()
+
+
+@given(st.lists(st.floats(-50, 50), min_size=3, max_size=30), st.sampled_from(["any", "positive", "negative"]))
+def test_warps_ascend_and_come_back(numbers: list[float], sign: str) -> None:
+    losses = np.array(numbers)
+    if sign != "any":
+        losses = (1 if sign == "positive" else -1) * (np.abs(losses) + 0.01)
+    warp = Warp.of(losses)
+    warped = warp(losses)
+    assert np.isfinite(warped).all()
+    order = np.argsort(losses, kind="stable")
+    assert (np.diff(warped[order]) >= -1e-9).all()
+    assert warp.back(warped) == pytest.approx(losses, rel=1e-4, abs=1e-4 * max(1, float(np.abs(losses).max())))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12), st.integers(0, 11), st.integers(0, 11))
+def test_improvement_is_the_difference_of_hypervolumes(points: list[tuple[int, int]], x: int, y: int) -> None:
+    reference = np.array([8.5, 8.5])
+    told = np.array(points, np.float64).reshape(-1, 2)
+    new = np.array([[x, y]], np.float64)
+
+    def volume(losses: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
+        return float(moocore.hypervolume(losses, ref=reference)) if len(losses) else 0.0
+
+    gain = hypervolume_improvement(sorted_front(told, reference), new, reference)
+    assert gain[0] == pytest.approx(volume(np.concatenate([told, new])) - volume(told))
+
+
+def test_expected_improvement_is_the_mean_over_draws() -> None:
+    rng = np.random.default_rng(0)
+    front = sorted_front(np.array([[0.2, 0.9], [0.5, 0.4], [0.8, 0.1]]), np.array([1.0, 1.0]))
+    reference = np.array([1.0, 1.0])
+    mean, std = np.array([[0.4, 0.5], [0.1, 0.2], [0.6, 0.6]]), np.array([[0.2, 0.1], [0.05, 0.3], [0.3, 0.2]])
+    expected = expected_improvement(mean, std, front, reference)
+    draws = mean + std * rng.standard_normal((100_000, 3, 2))
+    for i in range(3):
+        sampled = hypervolume_improvement(front, draws[:, i], reference)
+        assert expected[i] == pytest.approx(sampled.mean(), abs=4 * sampled.std() / 100_000**0.5)
+    single = expected_improvement(mean[:, :1], std[:, :1], front[:1, :1], reference[:1])
+    assert single[1] == pytest.approx(np.maximum(0.2 - draws[:, 1, 0], 0).mean(), abs=1e-3)
+    normals = rng.standard_normal((500, 3))
+    cost = np.array([[0.5, 0.5, 0.5]])
+    better, worse = (np.full((1, 3), level) for level in (0.2, 0.7))
+    gains = [
+        scalarised_improvement(m, np.full((1, 3), 0.05), cost, np.ones(3) / 3, normals)[0] for m in (better, worse)
+    ]
+    assert gains[0] > gains[1] >= 0
+
+
+def test_it_finds_the_front_of_a_known_table() -> None:
+    losses = np.array([list(values(c).values()) for c in CELLS.enumerate()])
+    reference = np.quantile(losses, 0.8, axis=0)  # what lies beyond the first proposals' range is not sought
+    full = moocore.hypervolume(losses, ref=reference)
+    told = run(load("ehvi")(CELLS, [ERROR, COST], budget=SearchBudget(60), seed=0), 60)
+    found = np.array([[e.values["error"].value, e.values["cost"].value] for e in told])
+    assert moocore.hypervolume(found, ref=reference) > 0.99 * full
+
+
+def test_one_objective_and_three(subtests: pytest.Subtests) -> None:
+    with subtests.test("one"):
+        told = run(load("ehvi")(CELLS, [ERROR], budget=SearchBudget(45), seed=1), 45)
+        best = min(values(c)["error"] for c in CELLS.enumerate())
+        assert min(e.values["error"].value for e in told) == best
+    with subtests.test("three"):
+        three = [ERROR, COST, Objective("cost", "max")]
+        assert len(run(load("ehvi")(CELLS, three, budget=SearchBudget(30), seed=1), 30)) == 30
+
+
+def test_a_bound_is_learned() -> None:
+    bound = Constraint("cost", "<=", 4.0)
+    strategy = load("ehvi")(CELLS, [ERROR], constraints=[bound], budget=SearchBudget(60), seed=0)
+    told = run(strategy, 60)
+    least = min(v["error"] for c in CELLS.enumerate() if (v := values(c))["cost"] <= 4)
+    assert min(e.values["error"].value for e in told if e.values["cost"].value <= 4) == least
+
+
+def test_what_is_proposed_carries_what_was_predicted() -> None:
+    strategy = load("ehvi")(CELLS, [ERROR, Objective("cost", "max")], budget=SearchBudget(60), seed=0)
+    run(strategy, 30)
+    (proposal,) = strategy.ask(1).proposals
+    assert proposal.origin in ("improvement", "neighbour")
+    mean, std = proposal.predicted["cost"]
+    assert std > 0
+    assert abs(mean - values(proposal.config)["cost"]) < 3
+
+
+class TestAuto:
+    """The choice is a function of the problem, and says why."""
+
+    @pytest.mark.parametrize(
+        ("space", "trials", "chosen"),
+        [
+            (CELLS, 100, "ehvi"),
+            (MIXED, 100, "ehvi"),
+            (SearchSpace(Real("x", 0, 1), Integer("n", 1, 50)), 100, "bayesian"),
+            (CELLS, 5, "random"),
+            (CELLS, 500, "random"),
+            (MIXED, 5_000, "nsga2"),
+            (MIXED, None, "nsga2"),
+        ],
+    )
+    def test_by_space_and_budget(self, space: SearchSpace, trials: int | None, chosen: str) -> None:
+        name, why = choose(space, [ERROR, COST], SearchBudget(trials, None if trials else 60))
+        assert name == chosen
+        assert len(why) > 10
+        load(name).check(space, [ERROR, COST])
