@@ -73,7 +73,7 @@ class Request:
     max_failures: int = 1
 
 
-SCHEDULERS = ("none", "asha", "median")
+SCHEDULERS = ("none", "asha", "moasha", "median")
 KEEP = ("all", "front", "none")
 
 

@@ -12,12 +12,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from archfront.cluster._loop import StudyLoop
 from archfront.cluster._memory import give_memory_back, keep_memory
+from archfront.cluster._moasha import Rungs, milestones
 from archfront.cluster._trial import Evaluator, TrialResult, run_trial
 from archfront.spaces._errors import ArchfrontError, UsageError
 
 __all__ = ["RayOptions", "ray_cluster", "run_on_ray"]
+
+REDUCTION = 3
+"""Of successive halving: one in so many trials goes on at each milestone."""
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -171,12 +177,45 @@ def _scheduler(loop: StudyLoop) -> Any:
     name = loop.record.options["scheduler"]
     if name == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
+    if name == "moasha":
+        return _moasha(loop)
     objective = next(o for o in loop.record.objectives if o.metric == _metric(loop))
     epochs = loop.record.options["epochs"]
     common: dict[str, Any] = {"time_attr": "epoch", "metric": objective.metric, "mode": objective.direction}
     if name == "asha":
         return ASHAScheduler(max_t=epochs + 2, grace_period=max(1, epochs // 9), reduction_factor=3, **common)
     return MedianStoppingRule(grace_period=max(1, epochs // 3), min_samples_required=3, **common)
+
+
+def _moasha(loop: StudyLoop) -> Any:
+    """Multi-objective stopping over all objectives that are reported while training or known beforehand."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    epochs = loop.record.options["epochs"]
+    rungs = Rungs(milestones(max(1, epochs // REDUCTION**3), epochs, REDUCTION), REDUCTION)
+    aims = [o for o in loop.record.objectives if o.device is None]
+
+    class Moasha(FIFOScheduler):  # type: ignore[misc, unused-ignore]
+        """Asked after every report of a trial. Its pickle is empty: nothing is restored."""
+
+        def __init__(self, loop: StudyLoop) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.loop = loop
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if "metrics" not in result or "final" in result:
+                return str(FIFOScheduler.CONTINUE)
+            known = json.loads(result["metrics"])
+            if any(o.metric not in known for o in aims) and self.loop.plan.model_space is not None:
+                known = {**self.loop.plan.costs(json.loads(trial.config["config"])), **known}
+            losses = np.array([o.loss(known[o.metric]) for o in aims if o.metric in known], np.float64)
+            goes_on = len(losses) == 0 or rungs.goes_on(trial.trial_id, result["epoch"], losses)
+            return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
+
+    return Moasha(loop)
 
 
 def _adapter(loop: StudyLoop) -> Any:

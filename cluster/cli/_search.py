@@ -48,7 +48,7 @@ def search(
     ] = None,
     supernet: Annotated[str | None, typer.Option(help="train, or a supernet FILE: evaluate slices of it.")] = None,
     trainer: Annotated[str | None, typer.Option(help="How configurations are trained.")] = None,
-    scheduler: Annotated[str, typer.Option(help="Early stopping: none, asha, median.")] = "none",
+    scheduler: Annotated[str, typer.Option(help="Early stopping: none, asha, moasha, median.")] = "none",
     workers: Annotated[int | None, typer.Option(help="Parallel trials; 0: in this process, without Ray.")] = None,
     seed: Annotated[int, typer.Option(help="Of the strategy.")] = 0,
     train_seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
