@@ -172,7 +172,7 @@ def _trainable(config: dict[str, Any], job: _Job) -> None:
 
 def _scheduler(loop: StudyLoop) -> Any:
     """Tune's early stopping by name; stopped trials are told with the epochs they reached."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
     name = loop.record.options["scheduler"]
     if name == "none":
@@ -182,9 +182,21 @@ def _scheduler(loop: StudyLoop) -> Any:
     objective = next(o for o in loop.record.objectives if o.metric == _metric(loop))
     epochs = loop.record.options["epochs"]
     common: dict[str, Any] = {"time_attr": "epoch", "metric": objective.metric, "mode": objective.direction}
+    rule: Any = ASHAScheduler if name == "asha" else MedianStoppingRule
     if name == "asha":
-        return ASHAScheduler(max_t=epochs + 2, grace_period=max(1, epochs // 9), reduction_factor=3, **common)
-    return MedianStoppingRule(grace_period=max(1, epochs // 3), min_samples_required=3, **common)
+        own = {"max_t": epochs + 2, "grace_period": max(1, epochs // 9), "reduction_factor": REDUCTION}
+    else:
+        own = {"grace_period": max(1, epochs // 3), "min_samples_required": 3}
+
+    class Patient(rule):
+        """A trial that has trained to the end is never stopped: only its result is still to come."""
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if result["epoch"] >= epochs:
+                return str(TrialScheduler.CONTINUE)
+            return str(super().on_trial_result(tune_controller, trial, result))
+
+    return Patient(**own, **common)
 
 
 def _moasha(loop: StudyLoop) -> Any:
