@@ -64,14 +64,17 @@ class Guess:
 
 
 class Guided(Strategy):
-    """Write `batch`. `initial` random proposals come first, then batches of `size`; a batch is made when all but a few
-    of the last one are told. Where the predictor has too few points the batch is random, and its origin says so."""
+    """Write `batch`, and call `guided_by` in `__init__`. Random proposals come first, then batches; a batch is made
+    when all but a few of the last one are told. Where the predictor has too few points the batch is random, and its
+    origin says so."""
 
-    def __init__(self, *base: Any, predictor: str, initial: int, size: int, **rest: Any) -> None:
-        super().__init__(*base, **rest)
-        for name, value in (("initial", initial), ("size", size)):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
+    def guided_by(self, predictor: str, *, initial: int, size: int) -> None:
+        """`initial` random proposals, then batches of `size` that a predictor of this name likes.
+
+        Raises UsageError for a size below 1, UnknownNameError and UsageError for a predictor that cannot be used.
+        """
+        if initial < 1 or size < 1:
+            raise UsageError(f"a batch of {size} after {initial} random proposals: both must be at least 1")
         self.predictor = predictor
         self._initial, self._size = initial, size
         self._queue: list[Suggestion] = []

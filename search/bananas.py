@@ -31,7 +31,8 @@ class Bananas(Guided):
         candidates: int = 100,
         **rest: Any,
     ) -> None:
-        super().__init__(*base, predictor=predictor, initial=initial, size=batch_size, **rest)
+        super().__init__(*base, **rest)
+        self.guided_by(predictor, initial=initial, size=batch_size)
         if candidates < batch_size:
             raise UsageError(f"candidates={candidates} must be at least batch_size={batch_size}")
         self.initial, self.batch_size, self.candidates = initial, batch_size, candidates

@@ -51,8 +51,8 @@ class Linas(Guided):
         validation_only: str = "",
         **rest: Any,
     ) -> None:
-        budget = rest.get("budget")
-        trials = None if budget is None else budget.trials
+        super().__init__(*base, **rest)
+        trials = self.budget.trials
         if population is None:
             population = default_population(trials, 50)
         if tactic not in TACTICS:
@@ -62,7 +62,7 @@ class Linas(Guided):
             initial = max(population, int(FULL_SHARE * trials))
         size = max(1, trials - initial) if tactic == "full" and trials is not None else population
         self.validation_only = validation_only
-        super().__init__(*base, predictor=predictor, initial=initial, size=size, **rest)
+        self.guided_by(predictor, initial=initial, size=size)
         if population < 2 or inner_evaluations < population:
             raise UsageError(
                 f"population={population} must be at least 2 and inner_evaluations={inner_evaluations} no fewer"

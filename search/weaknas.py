@@ -33,7 +33,8 @@ class WeakNas(Guided):
         top: int = 1_000,
         **rest: Any,
     ) -> None:
-        super().__init__(*base, predictor=predictor, initial=initial, size=batch_size, **rest)
+        super().__init__(*base, **rest)
+        self.guided_by(predictor, initial=initial, size=batch_size)
         if top < batch_size:
             raise UsageError(f"top={top} must be at least batch_size={batch_size}")
         self.initial, self.batch_size, self.top = initial, batch_size, top

@@ -65,6 +65,9 @@ def test_bad_parameters_are_refused(name: str) -> None:
         made(name, predictor="rigde")
     with pytest.raises(UsageError, match="cannot be used here"):
         made(name, predictor="zero_cost")
+    with pytest.raises(UnknownNameError, match="size"):
+        made(name, size=3)
+    assert "size" not in load(name).parameters()
 
 
 class TestLinas:
