@@ -136,18 +136,22 @@ def _optuna(task: Problem, variant: str, seed: int, trials: int) -> Iterator[Flo
         "gp": lambda: optuna.samplers.GPSampler(seed=seed, deterministic_objective=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
     }
+    level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(directions=["minimize"] * len(task.objectives), sampler=samplers[variant]())
-    distributions = to_optuna(task.space.search_space)
-    while True:
-        trial = study.ask(distributions)
-        losses = task.losses(task.space.search_space.canonicalise(trial.params))
-        if isinstance(losses, str):
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            yield None
-        else:
-            study.tell(trial, losses.tolist())
-            yield losses
+    try:
+        study = optuna.create_study(directions=["minimize"] * len(task.objectives), sampler=samplers[variant]())
+        distributions = to_optuna(task.space.search_space)
+        while True:
+            trial = study.ask(distributions)
+            losses = task.losses(task.space.search_space.canonicalise(trial.params))
+            if isinstance(losses, str):
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                yield None
+            else:
+                study.tell(trial, losses.tolist())
+                yield losses
+    finally:
+        optuna.logging.set_verbosity(level)
 
 
 def _pymoo(task: Problem, variant: str, seed: int, trials: int) -> Iterator[Floats | None]:

@@ -12,6 +12,7 @@ __all__ = ["own"]
 
 
 def own(store: Store, name: str = "own", **options: Any) -> Study:
-    """A study of a function with two conflicting objectives."""
-    given = {"objectives": ["error:min", "cost:min"], "evaluate": "tests.cluster.toys:two", **options}
+    """A study of a function with two conflicting objectives, by nsga2 unless asked otherwise."""
+    given = {"objectives": ["error:min", "cost:min"], "evaluate": "tests.cluster.toys:two", "strategy": "nsga2"}
+    given |= options
     return Study(name, store=store, **{"space": toys.SPACE, **given})
