@@ -140,12 +140,12 @@ def new_figure(width: float, height: float = 4.8) -> Any:
     return figure
 
 
-def saved_figure(figure: Any, path: Path, points: Sequence[Mapping[str, Any]] = ()) -> Path:
+def saved_figure(figure: Any, path: Path, points: Sequence[Mapping[str, Any]] = (), *, dpi: int = 150) -> Path:
     """Write the figure; an .html page also has the points in a table. Raises UsageError."""
     _check_format(path)
     try:
         if path.suffix != ".html":
-            figure.savefig(path, dpi=150)
+            figure.savefig(path, dpi=dpi)
             return path
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg")

@@ -87,7 +87,8 @@ class Predictor(ABC):
 
     def torch_mean(self, model: Model) -> Callable[[Tensor], Tensor]:
         """The mean as a torch function from features (n, features) to (n,); for capability `differentiable`."""
-        raise NotImplementedError
+        name = registered_name(type(self))
+        raise NotImplementedError(f"predictor {name!r} declares capability differentiable: it must write torch_mean")
 
     # -- what the base gives
 

@@ -62,4 +62,4 @@ def plot_comparison(
     legend = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels, strict=True)}
     panels[0].legend(legend.values(), legend.keys(), fontsize="small")
     figure.suptitle(title, fontsize="medium", wrap=True)
-    return saved_figure(figure, path)
+    return saved_figure(figure, path, dpi=80)  # many panels: enough for a page, and small in a repository
