@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,3 +29,12 @@ class Context:
     model_space: ModelSpace | None = None
     task: Task | None = None
     exact: Exact = _nothing
+
+    @property
+    def idle(self) -> Callable[[Configuration], Collection[str]] | None:
+        """The model space's `idle` for configurations of the study, or None where it tells nothing."""
+        space = self.model_space
+        if space is None or type(space).idle is ModelSpace.idle:
+            return None
+        names = space.search_space.names
+        return lambda config: space.idle({name: config[name] for name in names})

@@ -8,11 +8,12 @@ where told points are dense, and never tries the exceptions).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._parameter import Floats, Parameter
@@ -41,10 +42,13 @@ class _Block:
 
 
 class Coordinates:
-    """Rows (n, columns) of a design: one-hot options (one column more where a parameter may be inactive), numbers."""
+    """Rows (n, columns) of a design: one-hot options (one column more where a parameter may be inactive), numbers.
 
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
+    `idle(config)` names the parameters that make no difference there: their options are as good as inactive.
+    """
+
+    def __init__(self, space: SearchSpace, idle: Callable[[Configuration], Collection[str]] | None = None) -> None:
+        self.space, self.idle = space, idle
         self.tables: list[tuple[int, int]] = []
         """(options, coordinates) of each group of categorical parameters with the same options."""
         groups: dict[Any, int] = {}
@@ -52,10 +56,11 @@ class Coordinates:
         at = 0
         for parameter in space:
             table = None
-            width = _numbers(parameter) + bool(parameter.when)
+            absent = idle is not None or bool(parameter.when)
+            width = _numbers(parameter) + absent
             if isinstance(parameter, Categorical):
-                key = (parameter.options, bool(parameter.when))
-                width = len(parameter.options) + bool(parameter.when)
+                key = (parameter.options, absent)
+                width = len(parameter.options) + absent
                 if key not in groups:
                     groups[key] = len(self.tables)
                     self.tables.append((width, min(DIMENSIONS, max(1, width - 1))))
@@ -68,6 +73,9 @@ class Coordinates:
         """The design of canonical configurations."""
         codes = self.space.encode(configs)
         active = self.space.active(codes)
+        if self.idle is not None:
+            named = [self.idle(config) for config in configs]
+            active &= np.array([[n not in names for n in self.space.names] for names in named]).reshape(active.shape)
         design = np.zeros((len(configs), self.width))
         rows = np.arange(len(configs))
         for i, (parameter, block) in enumerate(zip(self.space, self.blocks, strict=True)):
@@ -78,7 +86,7 @@ class Coordinates:
             else:
                 own = parameter.features(codes[:, i])[:, -_numbers(parameter) :]
                 design[:, first : first + own.shape[1]] = np.where(active[:, i : i + 1], own, 0.5)
-                if parameter.when:
+                if self.idle is not None or parameter.when:
                     design[:, block.columns.stop - 1] = active[:, i]
         return design
 
@@ -91,21 +99,31 @@ def _numbers(parameter: Parameter) -> int:
 class Process:
     """Hyperparameters by `tune`, then `conditioned` on labels (n,) that are about standard normal.
 
-    The constant mean and the variance take their likelihood's maximum for the other hyperparameters.
+    The constant mean and the variance take their likelihood's maximum for the other hyperparameters. `draw` 0 centres
+    the prior of the hyperparameters at its mean, another number at a draw from it.
     """
 
-    def __init__(self, coordinates: Coordinates) -> None:
+    def __init__(self, coordinates: Coordinates, draw: int = 0) -> None:
         self.coordinates = coordinates
         parameters = len(coordinates.blocks)
         sizes = [options * dims for options, dims in coordinates.tables]
         self._ends = np.cumsum([1, parameters, *sizes])
         kinds = ["number" if block.table is None else "option" for block in coordinates.blocks]
         free = max(1, sum(p.size > 1 for p in coordinates.space))
-        self._weight_mean = np.array([np.log(WEIGHT[kind][0] / free) for kind in kinds])
-        self._weight_spread = np.array([WEIGHT[kind][1] for kind in kinds])
-        rng = np.random.default_rng(0)  # only to break the symmetry of options: the same for every process
-        tables = [rng.normal(0, 0.5, size) for size in sizes]
-        self.theta = np.concatenate([[0.0], self._weight_mean, *tables, [LOG_NOISE[0]]])
+        weights = np.array([np.log(WEIGHT[kind][0] / free) for kind in kinds])
+        entries = int(sum(sizes))
+        self._centre = np.concatenate([[0.0], weights, np.zeros(entries), [LOG_NOISE[0]]])
+        spread = [WEIGHT[kind][1] for kind in kinds]
+        self._spread = np.array([MIXTURE_SPREAD, *spread, *[OPTION_SPREAD] * entries, LOG_NOISE[1]])
+        rng = np.random.default_rng(draw)
+        self._low = np.array([-4.0] + [-8.0] * parameters + [-4.0] * entries + [-10.0])
+        self._high = np.array([4.0] + [5.0] * parameters + [4.0] * entries + [0.0])
+        if draw:
+            drawn = self._centre + self._spread * rng.standard_normal(len(self._centre))
+            self._centre = np.clip(drawn, self._low, self._high)
+        self.theta = self._centre.copy()
+        if not draw:  # only to break the symmetry of options
+            self.theta[self._ends[1] : self._ends[-1]] = rng.normal(0, 0.5, entries)
 
     # -- hyperparameters
 
@@ -135,8 +153,7 @@ class Process:
         """At most `steps` L-BFGS iterations from the present hyperparameters, on design (n, columns), labels (n,)."""
         from scipy.optimize import minimize
 
-        bounds = [(-4.0, 4.0)] + [(-8.0, 5.0)] * (self._ends[1] - 1)
-        bounds += [(-4.0, 4.0)] * int(self._ends[-1] - self._ends[1]) + [(-10.0, 0.0)]
+        bounds = list(zip(self._low, self._high, strict=True))
         found = minimize(
             self.loss, self.theta, (design, y), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
         )
@@ -148,7 +165,7 @@ class Process:
         from scipy.linalg import solve_triangular
 
         n = len(y)
-        logit, weights, tables, log_noise = self._parts(theta)
+        logit, weights, _, log_noise = self._parts(theta)
         v, noise = 1 / (1 + np.exp(-logit)), np.exp(log_noise)
         matrix = self._map(theta)
         phi = design @ matrix
@@ -171,7 +188,8 @@ class Process:
         gradient[0] = (slope * (smooth - rough)).sum() * v * (1 - v)
         gradient[-1] = np.trace(slope) * noise
         self._spread_gradient(gradient, design.T @ by_phi, matrix, np.exp(weights / 2))
-        return float(loss + self._prior(gradient, logit, weights, tables, log_noise)), gradient
+        z = (theta - self._centre) / self._spread
+        return float(loss + 0.5 * (z @ z)), gradient + z / self._spread
 
     def _spread_gradient(self, gradient: Floats, by_matrix: Floats, matrix: Floats, scale: Floats) -> None:
         """From the map's entries to weights and coordinates of options."""
@@ -186,20 +204,6 @@ class Process:
                 gradient[start : start + width * dims] += (scale[p] * by_matrix[here]).ravel()
             column += dims
 
-    def _prior(
-        self, gradient: Floats, logit: float, weights: Floats, tables: Sequence[Floats], log_noise: float
-    ) -> float:
-        z = (weights - self._weight_mean) / self._weight_spread
-        noise = (log_noise - LOG_NOISE[0]) / LOG_NOISE[1]
-        gradient[0] += logit / MIXTURE_SPREAD**2
-        gradient[1 : self._ends[1]] += z / self._weight_spread
-        gradient[-1] += noise / LOG_NOISE[1]
-        total = 0.5 * (z @ z + noise**2 + (logit / MIXTURE_SPREAD) ** 2)
-        for start, table in zip(self._ends[1:-1], tables, strict=True):
-            gradient[start : start + table.size] += table.ravel() / OPTION_SPREAD**2
-            total += 0.5 * float((table**2).sum()) / OPTION_SPREAD**2
-        return float(total)
-
     # -- predictions
 
     def correlations(self, one: Floats, other: Floats) -> Floats:
@@ -212,34 +216,41 @@ class Process:
 
     def conditioned(self, design: Floats, y: Floats) -> Posterior:
         """The process given labels (n,)."""
-        from scipy.linalg import cho_solve, cholesky
+        from scipy.linalg import cholesky, solve_triangular
 
         n = len(y)
         covariance = self.correlations(design, design)
         covariance[np.diag_indices(n)] += np.exp(self.theta[-1]) + LEAST_NOISE
         lower = cholesky(covariance, lower=True)
-        one, by_y = (cho_solve((lower, True), column) for column in (np.ones(n), y))
-        mean = float(by_y.sum() / one.sum())
-        alpha = by_y - mean * one
-        return Posterior(lower, alpha, mean, max(float((y - mean) @ alpha / n), 1e-12))
+        one, by_y = (solve_triangular(lower, column, lower=True, check_finite=False) for column in (np.ones(n), y))
+        mean = float(one @ by_y / (one @ one))
+        whitened = by_y - mean * one
+        return Posterior(lower, whitened, mean, max(float(whitened @ whitened / n), 1e-12))
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """A process given n labels: weights of the labels, constant mean, variance."""
+    """A process given n labels: the factor L of their covariance (n, n), L^-1 (labels - mean), the constant mean, the
+    variance."""
 
     lower: Floats
-    alpha: Floats
+    whitened: Floats
     mean: float
     variance: float
 
-    def at(self, correlations: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation (m,), without noise, of points with these correlations (m, n) to the labels."""
+    def explained(self, correlations: Floats, before: NDArray[np.floating[Any]] | None = None) -> Floats:
+        """The rows of L^-1 C that follow those `before` (k, m), for the correlations (n - k, m) of the labels from
+        the k-th on to m points."""
         from scipy.linalg import solve_triangular
 
-        explained = solve_triangular(self.lower, correlations.T, lower=True, check_finite=False)
-        left = np.maximum(1 - (explained * explained).sum(axis=0), 1e-10)
-        return self.mean + correlations @ self.alpha, np.sqrt(self.variance * left)
+        k = 0 if before is None else len(before)
+        rest = correlations if before is None else correlations - self.lower[k:, :k] @ before
+        return np.asarray(solve_triangular(self.lower[k:, k:], rest, lower=True, check_finite=False))
+
+    def given(self, explained: NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (m,), without noise, of points whose L^-1 C (n, m) is this."""
+        left = np.maximum(1 - np.einsum("ij,ij->j", explained, explained, dtype=np.float64), 1e-10)
+        return self.mean + self.whitened @ explained, np.sqrt(self.variance * left)
 
 
 def _squared(one: Floats, other: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,9 +152,9 @@ class Latency(Predictor):
         codes = self.search_space.encode(configs)
         active = self.search_space.active(codes)
         every = self._options(codes, active)
-        if self._idle is None:
+        if self.context.idle is None:
             return every
-        idle = [self._idle(self._own(config)) for config in configs]
+        idle = [self.context.idle(config) for config in configs]
         used = np.array([[name not in names for name in self.search_space.names] for names in idle], bool)
         return np.concatenate([every, self._options(codes, active & used.reshape(active.shape))], axis=1)
 
@@ -172,7 +172,7 @@ class Latency(Predictor):
     def _completed(self, inputs: Floats, costs: Floats) -> Floats:
         """`costs` with those of options that no row has filled in."""
         costs, at, counts = costs.copy(), 1, inputs.sum(axis=0)
-        for _, parameter in self._decided * (1 if self._idle is None else 2):
+        for _, parameter in self._decided * (1 if self.context.idle is None else 2):
             width = parameter.cardinality if parameter.size <= OPTIONS else 2 * len(parameter.feature_names)
             part, seen = slice(at, at + width), counts[at : at + width]
             if seen.any():
@@ -213,10 +213,6 @@ class Latency(Predictor):
     @property
     def _blocks(self) -> Callable[[Configuration], Sequence[str]] | None:
         return getattr(self.context.model_space, "blocks", None)
-
-    @property
-    def _idle(self) -> Callable[[Configuration], Collection[str]] | None:
-        return getattr(self.context.model_space, "idle", None)
 
     def _own(self, config: Configuration) -> Configuration:
         """The model space's part of a configuration."""

@@ -1,4 +1,4 @@
-"""Expected hypervolume improvement over a pool of candidates, with a Gaussian process per objective.
+"""Expected hypervolume improvement over a pool of candidates, with Gaussian processes for each objective.
 
 For spaces of choices, where gradients of an acquisition function mean nothing: every configuration of a small space, or
 a fresh pool of a large one, is scored. Losses are warped to look normal for the processes and compared as they are.
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archfront.predictors._process import Coordinates, Posterior, Process
+from archfront.predictors._ensemble import Belief, Candidates, Ensemble
+from archfront.predictors._process import Coordinates
 from archfront.search._improvement import (
     expected_improvement,
     hypervolume_improvement,
@@ -43,6 +44,10 @@ NEIGHBOURS = 0.6
 """Share of proposals near the front's members when none of the RECENT ones improved it."""
 DOUBT = 2.0
 """How much less sure of itself the process is taken to be there: it missed something."""
+MEMBERS = 3
+"""Gaussian processes per objective."""
+TIE = 1e-4
+"""Relative difference of scores that counts as none, so that rounding does not choose: the first one is taken."""
 STEPS = (40, 15)
 """L-BFGS iterations of the first fit and of later ones, which start from the last."""
 DATA = 500
@@ -66,9 +71,9 @@ class Ehvi(Strategy):
             if value < 1:
                 raise UsageError(f"{name}={value} must be at least 1")
         self.initial, self.refit = initial, refit
-        self._coordinates = Coordinates(self.space)
+        self._coordinates = Coordinates(self.space, self.context.idle)
         outputs = len(self.objectives) + len(self.constraints)
-        self._processes = [Process(self._coordinates) for _ in range(outputs)]
+        self._processes = [Ensemble(self._coordinates, MEMBERS) for _ in range(outputs)]
         self._fitted = 0
         self._pool: _Pool | None = None
 
@@ -104,11 +109,12 @@ class Ehvi(Strategy):
         pool = self._candidates(model, near=near, taken=taken)
         if not len(pool.configs):
             return None
-        posteriors = model.believing(waiting)
-        guesses = [model.guess(i, posterior, pool) for i, posterior in enumerate(posteriors)]
+        beliefs = model.believing(waiting)
+        guesses = [belief.over(pool.candidates, i) for i, belief in enumerate(beliefs)]
         mean = np.stack([m for m, _ in guesses], axis=1)
         std = np.stack([s for _, s in guesses], axis=1) * (DOUBT if near else 1.0)
-        best = int(np.argmax(self._scores(model, mean, std)))
+        scores = self._scores(model, mean, std)
+        best = int(np.argmax(scores >= scores.max() * (1 - TIE)))
         predicted = {}
         for j, objective in enumerate(self.objectives):
             low, middle, high = model.warps[j].back(mean[best, j] + std[best, j] * np.array([-1.0, 0.0, 1.0]))
@@ -158,19 +164,18 @@ class Ehvi(Strategy):
         if self.space.size <= ENUMERATED:
             if self._pool is None:
                 self._pool = _Pool.of(self, self.space.enumerate(), set())
-            self._pool = self._pool.without(self)
-            return self._pool if not taken else _Pool.of(self, self._pool.configs, taken)
+            self._pool = self._pool.without(self, taken)
+            return self._pool
         members = model.front * (POOL // max(1, len(model.front)) + 1)
         varied = self.space.mutate_all(members[:POOL], self.rng)
         return _Pool.of(self, [*self.space.sample(self.rng, POOL), *varied], taken)
 
 
 class _Pool:
-    """Candidates with their design; correlations to told rows are kept between proposals of one fit."""
+    """Candidates with their configurations and keys."""
 
-    def __init__(self, configs: list[Configuration], keys: list[str], design: Floats) -> None:
-        self.configs, self.keys, self.design = configs, keys, design
-        self.known: dict[int, tuple[bytes, Floats]] = {}
+    def __init__(self, configs: list[Configuration], keys: list[str], candidates: Candidates) -> None:
+        self.configs, self.keys, self.candidates = configs, keys, candidates
 
     @classmethod
     def of(cls, strategy: Ehvi, configs: Sequence[Configuration], taken: set[str]) -> _Pool:
@@ -178,32 +183,16 @@ class _Pool:
         named = dict(zip(strategy.space.keys_of(configs), configs, strict=True)) if configs else {}
         fresh = {key: config for key, config in named.items() if not strategy.seen(key) and key not in taken}
         chosen = list(fresh.values())
-        return cls(chosen, list(fresh), strategy._coordinates(chosen) if chosen else np.empty((0, 1)))
+        return cls(chosen, list(fresh), Candidates(strategy._coordinates(chosen) if chosen else np.empty((0, 1))))
 
-    def without(self, strategy: Ehvi) -> _Pool:
-        """Those that are still unseen."""
-        keep = np.array([not strategy.seen(key) for key in self.keys], bool)
+    def without(self, strategy: Ehvi, taken: set[str]) -> _Pool:
+        """Those that are still unseen and not taken."""
+        keep = np.array([key not in taken and not strategy.seen(key) for key in self.keys], bool)
         if keep.all():
             return self
-        rest = _Pool(
-            [c for c, kept in zip(self.configs, keep, strict=True) if kept],
-            [k for k, kept in zip(self.keys, keep, strict=True) if kept],
-            self.design[keep],
-        )
-        rest.known = {i: (name, values[keep]) for i, (name, values) in self.known.items()}
-        return rest
-
-    def correlations(self, i: int, process: Process, design: Floats) -> Floats:
-        """To the rows of a design (n, columns), of process number i: only new rows are computed."""
-        name, values = self.known.get(i, (b"", np.empty((len(self.design), 0))))
-        if name != process.theta.tobytes():
-            values = np.empty((len(self.design), 0))
-        have = values.shape[1]
-        if have > len(design):
-            have, values = 0, values[:, :0]
-        values = np.concatenate([values, process.correlations(self.design, design[have:])], axis=1)
-        self.known[i] = (process.theta.tobytes(), values)
-        return values
+        configs = [config for config, kept in zip(self.configs, keep, strict=True) if kept]
+        keys = [key for key, kept in zip(self.keys, keep, strict=True) if kept]
+        return _Pool(configs, keys, self.candidates.only(keep))
 
 
 class _Model:
@@ -244,28 +233,19 @@ class _Model:
         """The least feasible warped loss of a single objective, (1, 1)."""
         return np.asarray(self.warped[self.feasible].min(axis=0, keepdims=True))
 
-    def believing(self, waiting: Sequence[Configuration]) -> list[Posterior]:
-        """Posteriors in which pending proposals gave what was predicted: only the uncertainty near them shrinks."""
+    def believing(self, waiting: Sequence[Configuration]) -> list[Belief]:
+        """Beliefs in which pending proposals gave what was predicted: only the uncertainty near them shrinks."""
         strategy = self.strategy
-        processes = zip(strategy._processes, self.labels, strict=True)
-        posteriors = [process.conditioned(self.design, labels) for process, labels in processes]
+        pairs = list(zip(strategy._processes, self.labels, strict=True))
+        beliefs = [process.conditioned(self.design, labels) for process, labels in pairs]
         if not waiting:
-            self._rows = self.design
-            return posteriors
+            return beliefs
         more = strategy._coordinates(waiting)
-        self._rows = np.concatenate([self.design, more])
-        believed = []
-        for process, labels, posterior in zip(strategy._processes, self.labels, posteriors, strict=True):
-            guess, _ = posterior.at(process.correlations(more, self.design))
-            believed.append(process.conditioned(self._rows, np.concatenate([labels, guess])))
-        return believed
-
-    def guess(self, i: int, posterior: Posterior, pool: _Pool) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of warped output i over a pool."""
-        process = self.strategy._processes[i]
-        if len(self._rows) > len(self.design) or len(self.design) < len(self.strategy.told):
-            return posterior.at(process.correlations(pool.design, self._rows))
-        return posterior.at(pool.correlations(i, process, self._rows))
+        rows = np.concatenate([self.design, more])
+        return [
+            process.conditioned(rows, np.concatenate([labels, belief.at(more)[0]]))
+            for (process, labels), belief in zip(pairs, beliefs, strict=True)
+        ]
 
     def feasibility(self, mean: Floats, std: Floats) -> Floats:
         """Probability (n,) that every constraint holds, from guesses (n, constraints)."""

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -87,6 +87,10 @@ class ModelSpace(ABC):
         of cells gives the cell's own graph.
         """
         return self.search_space.to_graph(config)
+
+    def idle(self, config: Configuration) -> Collection[str]:
+        """Names of active parameters on which the network's output does not depend in this configuration."""
+        return ()
 
     def closed_form(self, config: Configuration) -> Mapping[str, float]:
         """Analytic costs the paper gives as formulae (params_m, macs_m); they replace the counted ones."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from archfront import spaces
 from archfront.cluster._device import named_device
 from archfront.cluster._goals import goals_of
+from archfront.predictors._context import Context
 from archfront.search._types import Configuration, Objective
 from archfront.spaces._errors import UsageError
 from archfront.spaces._lookup import LookedUp, LookupSpace
@@ -47,6 +48,17 @@ class Problem:
         task = self.space.task().name
         found = self.space.look_up(config, task, self.space.protocol_of(self.epochs))
         return _losses(self.objectives, found)
+
+    def context(self) -> Context:
+        """What a study on this table lets its strategy know."""
+        task = self.space.task()
+
+        def exact(metric: str, configs: Sequence[Configuration]) -> Floats | None:
+            protocol = self.space.protocol_of(self.epochs)
+            known = [self.space.look_up(config, task.name, protocol).analytic for config in configs]
+            return np.array([costs[metric] for costs in known]) if all(metric in costs for costs in known) else None
+
+        return Context(self.space, task, exact)
 
     def hypervolume(self, losses: Sequence[Floats]) -> float:
         """Up to the reference; 0 of nothing."""

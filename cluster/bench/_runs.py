@@ -108,7 +108,8 @@ def _ours(task: Problem, name: str, parameters: Mapping[str, Any], seed: int, tr
     """Ask one, tell one. Nobody begins with the default configuration: the peers don't know it."""
     budget = SearchBudget(trials)
     cls, given = resolved_strategy(name, parameters, task.space.search_space, task.objectives, budget)
-    strategy = cls(task.space.search_space, task.objectives, budget=budget, seed=seed, **given)
+    searched, context = task.space.search_space, task.context()
+    strategy = cls(searched, task.objectives, budget=budget, seed=seed, context=context, **given)
     while (asked := strategy.ask(1)).proposals:
         (proposal,) = asked.proposals
         losses = task.losses(proposal.config)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
 
+from archfront.predictors._ensemble import Candidates, Ensemble
 from archfront.predictors._process import Coordinates, Process
 from archfront.search import Configuration, Constraint, Evaluation, Objective, SearchBudget, Strategy, Value, load
 from archfront.search._auto import choose
@@ -21,6 +23,7 @@ from archfront.search._improvement import (
 from archfront.search._warp import Warp
 from archfront.spaces import Categorical, Equals, Integer, Ordinal, Real, Repeated, SearchSpace
 
+Floats = NDArray[np.float64]
 MIXED = SearchSpace(
     Categorical("a", ("x", "y", "z")),
     Categorical("b", ("x", "y", "z")),
@@ -83,10 +86,68 @@ class TestProcess:
         design = coordinates(configs)
         process = Process(coordinates)
         process.tune(design[rows], y[rows], steps=40)
-        mean, std = process.conditioned(design[rows], y[rows]).at(process.correlations(design, design[rows]))
+        posterior = process.conditioned(design[rows], y[rows])
+        mean, std = posterior.given(posterior.explained(process.correlations(design[rows], design)))
         others = np.setdiff1d(np.arange(len(configs)), rows)
         assert np.corrcoef(mean[others], y[others])[0, 1] > 0.95
         assert std[rows].mean() < std[others].mean()
+
+    def test_options_that_make_no_difference_are_one(self) -> None:
+        coordinates = Coordinates(CELLS, idle=lambda config: {"op[1]"} if config["op[0]"] == "none" else set())
+        one = {f"op[{i}]": "none" for i in range(5)}
+        other = {**one, "op[1]": "conv"}
+        assert np.array_equal(*coordinates([one, other]))
+        assert not np.array_equal(*coordinates([{**one, "op[0]": "conv"}, {**other, "op[0]": "conv"}]))
+
+
+class TestEnsemble:
+    def drawn(self, members: int, n: int) -> tuple[Ensemble, Floats, Floats, Floats]:
+        """An ensemble that is tuned on the first n of 60 cells, their design and labels, and the design of all."""
+        coordinates = Coordinates(CELLS)
+        configs = CELLS.sample(np.random.default_rng(0), 60)
+        design = coordinates(configs)
+        y = np.array([np.log(values(c)["error"]) for c in configs])
+        y = (y - y.mean()) / y.std()
+        ensemble = Ensemble(coordinates, members)
+        ensemble.tune(design[:n], y[:n], steps=20)
+        return ensemble, design, y, coordinates(CELLS.enumerate())
+
+    def test_what_candidates_keep_changes_nothing(self) -> None:
+        ensemble, design, y, every = self.drawn(3, 20)
+        candidates = Candidates(every)
+        for rows in ([*range(20)], [*range(26)], [*range(22), 40, 41], [*range(30)]):
+            belief = ensemble.conditioned(design[rows], y[rows])
+            for kept, fresh in zip(belief.over(candidates, 0), belief.at(every), strict=True):
+                assert kept == pytest.approx(fresh, abs=2e-4)
+        fewer = np.arange(len(every)) % 3 == 0
+        rest = belief.over(candidates.only(fewer), 0)
+        assert rest[0] == pytest.approx(belief.at(every[fewer])[0], abs=2e-4)
+
+    def test_tuning_again_forgets_what_was_kept(self) -> None:
+        ensemble, design, y, every = self.drawn(2, 20)
+        candidates = Candidates(every)
+        ensemble.conditioned(design[:20], y[:20]).over(candidates, 0)
+        ensemble.tune(design, y, steps=5)
+        belief = ensemble.conditioned(design[:20], y[:20])
+        assert belief.over(candidates, 0)[0] == pytest.approx(belief.at(every)[0], abs=2e-4)
+
+    def test_members_disagree_only_where_labels_leave_it_open(self) -> None:
+        few, many = (self.drawn(4, n) for n in (8, 60))
+
+        def spread(drawn: tuple[Ensemble, Floats, Floats, Floats], n: int) -> float:
+            ensemble, design, y, every = drawn
+            belief = ensemble.conditioned(design[:n], y[:n])
+            means = [p.given(p.explained(q.correlations(design[:n], every)))[0] for q, p in belief.members]
+            return float(np.std(means, axis=0).mean())
+
+        assert spread(many, 60) < 0.5 * spread(few, 8)
+
+    def test_one_member_is_the_process(self) -> None:
+        ensemble, design, y, every = self.drawn(1, 20)
+        process = ensemble.processes[0]
+        posterior = process.conditioned(design[:20], y[:20])
+        own = posterior.given(posterior.explained(process.correlations(design[:20], every)))
+        assert np.allclose(own, ensemble.conditioned(design[:20], y[:20]).at(every))
 
 
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=30), st.sampled_from(["any", "positive", "negative"]))
