@@ -39,11 +39,6 @@ NODES = 5
 """Of the Gauss-Hermite rule, per objective."""
 REFERENCE_QUANTILE = 0.9
 """Of the initial losses: beyond it nothing counts. Losses told later crowd at the front and would cut off its ends."""
-RECENT = 20
-NEIGHBOURS = 0.6
-"""Share of proposals near the front's members when none of the RECENT ones improved it."""
-DOUBT = 2.0
-"""How much less sure of itself the process is taken to be there: it missed something."""
 MEMBERS = 3
 """Gaussian processes per objective."""
 TIE = 1e-4
@@ -55,9 +50,7 @@ DATA = 500
 
 
 class Ehvi(Strategy):
-    """Candidates near the front are preferred as often as the processes' own choices fail to improve it.
-
-    `initial` random proposals come first; hyperparameters are fitted again after every `refit` told evaluations. One
+    """`initial` random proposals come first; hyperparameters are fitted again after every `refit` told evaluations. One
     and two objectives are exact; more are scalarised with random weights (ParEGO; Knowles, 2006). Pending proposals are
     taken to give what is predicted. The feasibility of constraints is predicted by further processes.
     """
@@ -104,22 +97,21 @@ class Ehvi(Strategy):
     # -- one proposal
 
     def _next(self, model: _Model, waiting: Sequence[Configuration]) -> Suggestion | None:
-        near = self.rng.random() < NEIGHBOURS * self._fruitless()
         taken = {self.space.keys_of([config])[0] for config in waiting}
-        pool = self._candidates(model, near=near, taken=taken)
+        pool = self._candidates(model, taken)
         if not len(pool.configs):
             return None
         beliefs = model.believing(waiting)
         guesses = [belief.over(pool.candidates, i) for i, belief in enumerate(beliefs)]
         mean = np.stack([m for m, _ in guesses], axis=1)
-        std = np.stack([s for _, s in guesses], axis=1) * (DOUBT if near else 1.0)
+        std = np.stack([s for _, s in guesses], axis=1)
         scores = self._scores(model, mean, std)
         best = int(np.argmax(scores >= scores.max() * (1 - TIE)))
         predicted = {}
         for j, objective in enumerate(self.objectives):
             low, middle, high = model.warps[j].back(mean[best, j] + std[best, j] * np.array([-1.0, 0.0, 1.0]))
             predicted[objective.name] = (objective.loss(float(middle)), float(high - low) / 2)
-        return Suggestion(pool.configs[best], "neighbour" if near else "improvement", predicted=predicted)
+        return Suggestion(pool.configs[best], "improvement", predicted=predicted)
 
     def _scores(self, model: _Model, mean: Floats, std: Floats) -> Floats:
         """Expected improvement times the probability of feasibility (n,)."""
@@ -141,26 +133,9 @@ class Ehvi(Strategy):
         exact[shortlist] = feasible[shortlist] * model.real_improvement(mean[shortlist], std[shortlist])
         return exact if exact.max() > 0 else scores
 
-    def _fruitless(self) -> float:
-        """The share of the newest told evaluations that did not come onto the front when they were told."""
-        recent = range(max(self.initial, len(self.told) - RECENT), len(self.told))
-        if not recent:
-            return 0.0
-        losses, violations = self.losses, self.violations
-        failures = 0
-        for i in recent:
-            earlier = losses[:i][violations[:i] <= violations[i]]
-            failures += bool(((earlier <= losses[i]).all(axis=1)).any())
-        return failures / len(recent)
-
     # -- candidates
 
-    def _candidates(self, model: _Model, *, near: bool, taken: set[str]) -> _Pool:
-        if near:
-            around = [c for member in model.front for c in self.space.neighbours(member, self.rng)]
-            pool = _Pool.of(self, around, taken)
-            if len(pool.configs):
-                return pool
+    def _candidates(self, model: _Model, taken: set[str]) -> _Pool:
         if self.space.size <= ENUMERATED:
             if self._pool is None:
                 self._pool = _Pool.of(self, self.space.enumerate(), set())
