@@ -12,6 +12,7 @@ from typing import Any
 from archfront.cluster._bank import bank_of, bank_trainer, kept_bank
 from archfront.cluster._device import Device
 from archfront.cluster._evaluators import FunctionEvaluator, TrainingEvaluator
+from archfront.cluster._history import with_pasts
 from archfront.cluster._measure import Measurer
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._request import Request, record_of
@@ -37,7 +38,7 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
     that was. Raises ArchfrontError when it fails.
     """
     stored = {d.name: Device.of(d.definition) for d in store.devices() if d.definition}
-    record = record_of(Request("dry-run", **options), stored)
+    record = record_of(Request("dry-run", **with_pasts(store, options)), stored)
     with tempfile.TemporaryDirectory() as folder:
         space = None if record.private else bound_space(record)
         with one_thread():

@@ -144,7 +144,8 @@ class Plan:
         options = self.record.options
         first = [Suggestion(self.searched.default, "default")] if options["default"] else []
         users = [checked_configuration(self.searched, config, "--start") for config in options["start"]]
-        return [*first, *(Suggestion(config, "user") for config in users)]
+        warm = (options.get("start_from") or {"configs": []})["configs"]
+        return [*first, *(Suggestion(c, "user") for c in users), *(Suggestion(c, "warm-start") for c in warm)]
 
 
 def bound_space(record: StudyRecord) -> ModelSpace:

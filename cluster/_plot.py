@@ -1,4 +1,4 @@
-"""Plots: a front over everything that was evaluated."""
+"""Plots: a front over everything that was evaluated, hypervolume, predictions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archfront.cluster._calibration import Calibration, newest_half
+from archfront.predictors._prediction import Prediction
+from archfront.predictors._scores import COVERED
 from archfront.search._types import Objective
 from archfront.spaces._errors import UsageError
 
 if TYPE_CHECKING:
     from archfront.cluster.front import Front
+    from archfront.cluster.store import CalibrationRow
 
-__all__ = ["COLOURS", "new_figure", "plot_curve", "plot_curves", "plot_fronts", "saved_figure"]
+__all__ = ["COLOURS", "new_figure", "plot_calibration", "plot_curve", "plot_curves", "plot_fronts", "saved_figure"]
 
 FORMATS = (".png", ".svg", ".pdf", ".html")
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5f0f40", "#386641")
@@ -123,6 +127,53 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path, t
     panel.grid(alpha=0.25)
     panel.legend(fontsize="small")
     return saved_figure(figure, path)
+
+
+def plot_calibration(metrics: Sequence[Calibration], path: Path, study: str) -> Path:
+    """One panel per metric: predicted over found with 90 % intervals, the newest half of the predictions coloured. On
+    the diagonal a prediction was right. Raises UsageError, also where there is nothing to draw."""
+    _check_format(path)
+    if not metrics:
+        raise UsageError(f"study {study!r} has no prediction whose value is known", "see show STUDY --calibration")
+    figure = new_figure(4.8 * len(metrics))
+    for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        newest = newest_half(metric.rows)
+        _draw_predictions(panel, metric.rows[: len(metric.rows) - len(newest)], "0.6", "older half")
+        _draw_predictions(panel, newest, COLOURS[1], "newest half")
+        _frame_predictions(panel, metric)
+    figure.suptitle(f"{study}: predicted against found, with 90 % intervals")
+    return saved_figure(figure, path)
+
+
+def _draw_predictions(panel: Any, rows: Sequence[CalibrationRow], colour: str, label: str) -> None:
+    if not rows:
+        return
+    mean, std, value = np.array([(row.mean, row.std, row.value) for row in rows]).T
+    low, high = Prediction(mean, std).interval(COVERED)
+    style = {"ms": 3.5, "elinewidth": 0.8, "alpha": 0.7, "color": colour, "label": label}
+    panel.errorbar(value, mean, yerr=[mean - low, high - mean], fmt="o", **style)
+
+
+def _frame_predictions(panel: Any, metric: Calibration) -> None:
+    """The same limits on both axes, taken from the points: a vast interval is cut rather than all points squeezed."""
+    numbers = np.array([(row.mean, row.value) for row in metric.rows]).ravel()
+    low, high = float(numbers.min()), float(numbers.max())
+    if low > 0 and high / low > 20:
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        limits = low / 1.2, high * 1.2
+    else:
+        margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
+        limits = low - margin, high + margin
+    panel.plot(limits, limits, "--", lw=1, color="black", zorder=1)
+    panel.set_xlim(limits)
+    panel.set_ylim(limits)
+    unit = f" [{metric.unit}]" if metric.unit else ""
+    panel.set_xlabel(f"found{unit}")
+    panel.set_ylabel(f"predicted{unit}")
+    panel.set_title(metric.metric)
+    panel.grid(alpha=0.25)
+    panel.legend(fontsize="small")
 
 
 def _check_format(path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +10,11 @@ from typing import Any
 from archfront import search, spaces, trainers
 from archfront.cluster._device import Device, cpu_model
 from archfront.cluster._goals import goals_of, parsed_constraints, refuse_too_many
+from archfront.cluster._history import Past, lessons_of
+from archfront.cluster._protocol import protocol_of, protocol_of_function
 from archfront.cluster.store import StudyRecord
 from archfront.search._auto import AUTO, choose
+from archfront.search._popdb import THRESHOLD
 from archfront.search._strategy import Strategy, checked_configuration
 from archfront.search._types import Constraint, Objective, SearchBudget
 from archfront.spaces._arguments import check_arguments
@@ -23,11 +24,11 @@ from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
-from archfront.trainers._slice import bank_hash, load_bank, sliced_space
+from archfront.trainers._slice import sliced_space
 from archfront.trainers._types import Budget
 from archfront.trainers._union import Setting, applied, default_trainer, searched_space
 
-__all__ = ["FUNCTION_AND_MODEL", "Request", "located", "protocol_of", "record_of", "seconds_of"]
+__all__ = ["FUNCTION_AND_MODEL", "Request", "located", "record_of", "seconds_of"]
 
 FUNCTION_AND_MODEL = (
     "a model space is evaluated by training its networks, not by a function",
@@ -40,7 +41,9 @@ SUPERNET = "supernet"
 class Request:
     """One search as the user writes it. Names are strings as on the command line; `space` and `strategy` may be
     objects, `evaluate` a function or its dotted path; a `foreign` study begins with results found elsewhere.
-    `settings` are (name, (value,)) or (name, (low, high))."""
+    `settings` are (name, (value,)) or (name, (low, high)). `start` are configurations to try first, `start_from` names
+    a study whose front is tried next; `popdb` names one whose history reduces the space (the studies as read from the
+    store stand there when a record is made)."""
 
     name: str
     space: str | SearchSpace | ModelSpace
@@ -61,6 +64,9 @@ class Request:
     seed: int = 0
     train_seed: int = 0
     start: Sequence[Configuration] = ()
+    start_from: str | Past | None = None
+    popdb: str | Past | None = None
+    popdb_threshold: float = THRESHOLD
     default: bool = True
     evaluate: str | Callable[..., Any] | None = None
     foreign: bool = False
@@ -89,11 +95,12 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     if request.evaluate is not None:
         raise UsageError(*FUNCTION_AND_MODEL)
     trainer_name, searched = _searched(request, model_space)
+    searched, lessons = _lessons(request, searched, model_space.full_name)
     task = model_space.task()
     goals = goals_of(model_space, request.objectives, request.constraints, request.devices, stored)
     epochs = Budget(model_space.epochs if request.epochs is None else request.epochs, request.data_fraction).epochs
     protocol = protocol_of(request, model_space, trainer_name, epochs)
-    options = {**_options(request), "epochs": epochs, "space": _loadable(model_space, request.space)}
+    options = {**_options(request), **lessons, "epochs": epochs, "space": _loadable(model_space, request.space)}
     options["why"] = _why(request, searched, goals.objectives)
     return StudyRecord(
         request.name,
@@ -131,15 +138,17 @@ def _own_record(request: Request) -> StudyRecord:
     for name in ("supernet", "trainer", "task", "data"):
         if getattr(request, name) is not None:
             raise UsageError(f"--{name} has no meaning for a study of your own function")
-    searched = applied(space, request.settings)
+    named = request.space if isinstance(request.space, str) else "own"
+    searched, lessons = _lessons(request, applied(space, request.settings), named)
     objectives = tuple(o if isinstance(o, Objective) else Objective.parse(o) for o in request.objectives)
     refuse_too_many(objectives)
     constraints = tuple(parsed_constraints(request.constraints))
     names = {o.device for o in objectives if o.device} | set(request.devices)
     epochs = Budget(1 if request.epochs is None else request.epochs).epochs
+    options = {**_options(request), **lessons, "epochs": epochs, "space": None}
     return StudyRecord(
         request.name,
-        request.space if isinstance(request.space, str) else "own",
+        named,
         searched.identity,
         objectives,
         searched.to_dict(),
@@ -147,7 +156,7 @@ def _own_record(request: Request) -> StudyRecord:
         "own",
         "",
         "",
-        _hash({"function": _function_name(request.evaluate), "epochs": epochs}),
+        protocol_of_function(request.evaluate, epochs),
         "",
         *_strategy(request, searched, objectives, constraints),
         constraints=constraints,
@@ -155,25 +164,10 @@ def _own_record(request: Request) -> StudyRecord:
         budget=_budget(request),
         seed=request.seed,
         train_seed=request.train_seed,
-        options={**_options(request), "epochs": epochs, "space": None, "why": _why(request, searched, objectives)},
+        options={**options, "why": _why(request, searched, objectives)},
         private=True,
         reference=tuple(_reference(request, o, lambda _: None) for o in objectives),
     )
-
-
-def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) -> str:
-    """Hash of what makes quality values comparable (rule 3). A bank that this study trains is known by the recipe
-    that makes it, which is there before the bank is; a bank from a file by its content."""
-    if isinstance(space, LookupSpace):
-        return _hash({"table": space.protocol_of(epochs)})
-    if request.supernet is None:
-        return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction})
-    if request.supernet == "train":
-        settings = {name: list(value) for name, value in sorted(request.settings.items())}
-        recipe = {"trainer": trainer, "epochs": epochs, "settings": settings, "seed": request.train_seed}
-        return _hash({"sliced": recipe, "calibration": 512, "data_fraction": request.data_fraction})
-    bank = load_bank(space, request.supernet)
-    return _hash({"sliced": bank_hash(bank), "calibration": 512})
 
 
 def _check_choices(request: Request) -> None:
@@ -255,6 +249,10 @@ def _looked_up(request: Request, space: LookupSpace) -> SearchSpace:
             f"--scheduler {request.scheduler}: table {space.name!r} has no learning curves", "leave it out"
         )
     return applied(space.search_space, request.settings)
+
+
+def _lessons(request: Request, searched: SearchSpace, space: str) -> tuple[SearchSpace, dict[str, Any]]:
+    return lessons_of(request.popdb, request.popdb_threshold, request.start_from, searched, space)
 
 
 def _strategy(
@@ -346,13 +344,3 @@ def _reference(request: Request, objective: Objective, declared: Callable[[str],
     if objective.device is not None or (metric is not None and metric.source != "quality"):
         return None
     return declared(objective.metric)
-
-
-def _function_name(function: str | Callable[..., Any] | None) -> str:
-    if function is None or isinstance(function, str):
-        return function or ""
-    return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

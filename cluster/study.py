@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from archfront.cluster._calibration import Calibration, calibration_of
 from archfront.cluster._device import Device
+from archfront.cluster._history import with_pasts
 from archfront.cluster._in_process import run_in_process
 from archfront.cluster._loop import Progress, StudyLoop
 from archfront.cluster._plan import Plan, bound_space
@@ -174,7 +176,7 @@ class Study:
             given["evaluate"] = evaluate
         if callable(given.get("evaluate")):
             self._function = given["evaluate"]
-        record = record_of(Request(**given), self._stored_devices())
+        record = record_of(Request(**with_pasts(self.store, given)), self._stored_devices())
         self._record = self.store.create_study(record)
 
     def _extend(self, record: StudyRecord, trials: int | None, minutes: float | None) -> None:
@@ -262,6 +264,10 @@ class Study:
         found = self.store.front(study=self.name, device=device, objectives=objectives, where=bounds)
         given = self._given["space"]
         return Front(found, self.store, given if isinstance(given, ModelSpace) else None)
+
+    def calibration(self) -> tuple[Calibration, ...]:
+        """What the strategy predicted against what was found, one per predicted metric; empty without any."""
+        return calibration_of(self.store, self.name)
 
     def summary(self) -> Summary:
         """The stable keys of `search --json`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from archfront.spaces._registry import Registry
 
 if TYPE_CHECKING:
+    from archfront.search._popdb import Reduction, reduce
     from archfront.search._strategy import Capabilities, Strategy, Suggestion
     from archfront.search._types import (
         Asked,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         Value,
     )
 
+_POPDB = ("Reduction", "reduce")
 _STRATEGY = ("Capabilities", "Strategy", "Suggestion")
 _TYPES = ("Asked", "Configuration", "Constraint", "Evaluation", "Objective", "Proposal", "SearchBudget", "Value")
 
@@ -31,12 +33,14 @@ __all__ = [
     "Evaluation",
     "Objective",
     "Proposal",
+    "Reduction",
     "SearchBudget",
     "Strategy",
     "Suggestion",
     "Value",
     "load",
     "names",
+    "reduce",
     "registry",
 ]
 
@@ -54,6 +58,8 @@ def load(name: str) -> type[Strategy]:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _POPDB:
+        return getattr(importlib.import_module("archfront.search._popdb"), name)
     if name in _STRATEGY:
         return getattr(importlib.import_module("archfront.search._strategy"), name)
     if name in _TYPES:

@@ -14,10 +14,11 @@ import typer
 
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, fail, split_list
-from archfront.spaces._errors import DataError, UsageError
+from archfront.spaces._errors import DataError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from archfront.cluster._loop import Progress
+    from archfront.cluster.store import Store
     from archfront.cluster.study import Study
     from archfront.search._types import Constraint
 
@@ -53,7 +54,13 @@ def search(
     seed: Annotated[int, typer.Option(help="Of the strategy.")] = 0,
     train_seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
     reproducible: Annotated[bool, typer.Option("--reproducible", help="The same seed gives the same table.")] = False,
-    start: Annotated[Path | None, typer.Option(help="JSON list of configurations to try first.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="What to try first: a JSON list of configurations, or a STUDY's front.")
+    ] = None,
+    popdb: Annotated[
+        str | None, typer.Option(help="Leave out the values that dense regions of this STUDY's history never use.")
+    ] = None,
+    popdb_threshold: Annotated[float, typer.Option(help="A value's share there at which it is left out.")] = 0.01,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not take stored facts and measurements.")] = False,
     no_default: Annotated[bool, typer.Option("--no-default", help="Do not try the paper's own setting.")] = False,
     keep: Annotated[str, typer.Option(help="Whose weights stay: all, front, none.")] = "front",
@@ -89,7 +96,8 @@ def search(
         "seed": seed,
         "train_seed": train_seed,
         "reproducible": reproducible,
-        "start": _start(start),
+        "popdb": popdb,
+        "popdb_threshold": popdb_threshold,
         "fresh": fresh,
         "default": not no_default,
         "keep": keep,
@@ -104,9 +112,8 @@ def search(
         from archfront.cluster._dry_run import dry_run as look
 
         with Store(store, files=files) as opened:
-            facts = look(
-                opened, {**options, "trials": trials, "minutes": minutes}, default_workers(workers, space, scheduler)
-            )
+            asked = {**options, **_start(start, opened), "trials": trials, "minutes": minutes}
+            facts = look(opened, asked, default_workers(workers, space, scheduler))
         if as_json:
             document(facts)
         else:
@@ -114,7 +121,7 @@ def search(
         return
     with Store(store, files=files) as opened:
         chosen = study or _free_name(opened, space, name)
-        made = Study(chosen, store=opened, **options)
+        made = Study(chosen, store=opened, **options, **_start(start, opened))
         _run_and_show(
             made,
             {
@@ -154,6 +161,7 @@ def resume(
 
 
 def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
+    from archfront.cluster._history import notes
     from archfront.cluster.cli._front import show_front
 
     try:
@@ -162,6 +170,8 @@ def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
     except KeyboardInterrupt:
         fail("interrupted", f"study {study.name!r} was interrupted", f"go on with `archfront resume {study.name}`")
         raise typer.Exit(130) from None
+    for note in notes(study.record):
+        console(error=as_json).print(note, markup=False)
     if as_json:
         document(summary)
         return
@@ -266,9 +276,22 @@ def parse_reference(texts: Texts) -> dict[str, float]:
         raise UsageError(f"--reference {', '.join(texts)!r} is not METRIC=NUMBER") from None
 
 
-def _start(path: Path | None) -> list[dict[str, Any]]:
-    if path is None:
-        return []
+def _start(text: str | None, store: Store) -> dict[str, Any]:
+    """A file's configurations, else the study of that name. Raises DataError, UnknownNameError."""
+    if text is None:
+        return {}
+    if (path := Path(text)).exists() and not path.is_dir():
+        return {"start": _configurations(path)}
+    studies = [record.name for record in store.studies()]
+    if text in studies:
+        return {"start_from": text}
+    raise UnknownNameError(
+        f"--start {text!r} is neither a file nor a study of this store",
+        f"give a JSON list of configurations, or a study's name; {UnknownNameError.of('study', text, studies).hint}",
+    )
+
+
+def _configurations(path: Path) -> list[dict[str, Any]]:
     try:
         data = json.loads(path.read_text())
     except OSError as error:

@@ -1,5 +1,6 @@
 """The SQL store."""
 
+from archfront.cluster.store._calibration import CalibrationRow
 from archfront.cluster.store._front_result import FrontPoint, FrontResult
 from archfront.cluster.store._front_spec import ALL_DEVICES
 from archfront.cluster.store._records import (
@@ -21,6 +22,7 @@ from archfront.cluster.store._store import Store
 __all__ = [
     "ALL_DEVICES",
     "ArtefactRecord",
+    "CalibrationRow",
     "Counts",
     "DeviceRecord",
     "DeviceSession",

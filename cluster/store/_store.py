@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archfront.cluster.store._artefacts import ArtefactMethods
 from archfront.cluster.store._bench import BenchMethods
+from archfront.cluster.store._calibration import CalibrationMethods
 from archfront.cluster.store._front_query import FrontMethods
 from archfront.cluster.store._proposals import ProposalMethods
 from archfront.cluster.store._record import RecordMethods
@@ -23,8 +24,9 @@ class Store(
     TableMethods,
     ArtefactMethods,
     BenchMethods,
+    CalibrationMethods,
 ):
-    """Studies, proposals, evaluations, facts, device values, fronts and files.
+    """Studies, proposals, evaluations, predictions, facts, device values, fronts and files.
 
     `url` is sqlite:///FILE, postgresql://..., or the path of an SQLite file; by default $ARCHFRONT_STORE, else
     archfront.db in the working folder. `files` is a folder or fsspec URL for weights and exports; by default
