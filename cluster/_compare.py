@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archfront.cluster._front import Front, hypervolume
-from archfront.search._types import PREDICTED_KINDS, Constraint, Evaluation, Objective
+from archfront.predictors._prediction import GUESSED_KINDS
+from archfront.search._types import Constraint, Evaluation, Objective
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _losses(
     """The point to minimise; None for an evaluation that no front takes (failed, a guess, out of bounds)."""
     values = evaluation.values
     wanted = [values.get(o.name) for o in objectives]
-    if evaluation.status != "ok" or any(v is None or v.kind in PREDICTED_KINDS for v in wanted):
+    if evaluation.status != "ok" or any(v is None or v.kind in GUESSED_KINDS for v in wanted):
         return None
     if not all(c.name in values and c.violation(values[c.name].value) <= 0 for c in bounds):
         return None

@@ -15,7 +15,10 @@ from archfront.spaces._parameter import Floats
 if TYPE_CHECKING:
     from archfront.predictors._scores import Scores
 
-__all__ = ["FitReport", "Fitted", "Model", "Prediction", "PredictorCapabilities"]
+__all__ = ["GUESSED_KINDS", "FitReport", "Fitted", "Model", "Prediction", "PredictorCapabilities"]
+
+GUESSED_KINDS = frozenset({"predicted", "proxy"})
+"""Values of these kinds are guesses: nothing is learned from them, and they never enter a front."""
 
 Model = Mapping[str, Any]
 """What a fit learned, as data: JSON scalars, lists, NumPy arrays, and mappings of these. No objects, no code."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from archfront.predictors._context import Context
 from archfront.predictors._errors import TooFewPointsError
 from archfront.predictors._folds import folds
-from archfront.predictors._prediction import FitReport, Fitted, Model, Prediction, PredictorCapabilities
+from archfront.predictors._prediction import GUESSED_KINDS, FitReport, Fitted, Model, Prediction, PredictorCapabilities
 from archfront.predictors._scores import Scores, scores_of
 from archfront.predictors._state import joined, separated
 from archfront.spaces._arguments import Argument, arguments_of
@@ -25,10 +25,7 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["GUESSED_KINDS", "Predictor"]
-
-GUESSED_KINDS = frozenset({"predicted", "proxy"})
-"""Values of these kinds are guesses: nothing is learned from them."""
+__all__ = ["Predictor"]
 
 CHUNK = 1024
 """Rows that are predicted at once: bounds the memory of kernels and graphs."""

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archfront.predictors._context import Context
+from archfront.predictors._prediction import GUESSED_KINDS
 from archfront.search._ranking import constrained_rank
 from archfront.search._types import (
-    PREDICTED_KINDS,
     Asked,
     Configuration,
     Constraint,
@@ -334,7 +334,7 @@ class Strategy(ABC):
         status = evaluation.status == "ok" or (evaluation.status == "stopped" and self.capabilities.multi_fidelity)
         if not (status and evaluation.finite(names)):
             return False
-        return all(evaluation.values[name].kind not in PREDICTED_KINDS for name in names)
+        return all(evaluation.values[name].kind not in GUESSED_KINDS for name in names)
 
     def _violation(self, evaluation: Evaluation) -> float:
         total = 0.0

@@ -12,7 +12,6 @@ from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._metric import METRICS, Direction
 
 __all__ = [
-    "PREDICTED_KINDS",
     "STATUSES",
     "Asked",
     "Constraint",
@@ -31,8 +30,6 @@ Kind = Literal["trained", "sliced", "looked_up", "measured", "analytic", "predic
 Reason = Literal["", "waiting", "exhausted", "budget", "deadline"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 KINDS: tuple[Kind, ...] = get_args(Kind)
-PREDICTED_KINDS: frozenset[Kind] = frozenset({"predicted", "proxy"})
-"""Values of these kinds are guesses: they never enter a front."""
 
 
 @dataclass(frozen=True)

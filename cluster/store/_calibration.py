@@ -12,7 +12,7 @@ from archfront.cluster.store._candidates import Scope, Slot
 from archfront.cluster.store._core import Opened
 from archfront.cluster.store._models import ProposalRow, StudyRow
 from archfront.cluster.store._studies import study_id
-from archfront.search._types import PREDICTED_KINDS
+from archfront.predictors._prediction import GUESSED_KINDS
 
 __all__ = ["CalibrationMethods", "CalibrationRow"]
 
@@ -55,7 +55,7 @@ class CalibrationMethods(Opened):
             for row in predicted:
                 for metric, (mean, std) in row.predicted.items():
                     value = found.get(row.key, {}).get(slots[metric])
-                    if value is None or value.kind in PREDICTED_KINDS:
+                    if value is None or value.kind in GUESSED_KINDS:
                         continue
                     if math.isfinite(float(mean)) and math.isfinite(value.value):
                         spread = float(std) if 0 < float(std) < math.inf else 0.0

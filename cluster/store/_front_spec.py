@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, select
 from archfront.cluster.store._candidates import Scope, Slot
 from archfront.cluster.store._codec import constraint_in, constraint_out, objective_in, objective_out
 from archfront.cluster.store._models import FrontRow
-from archfront.search._types import PREDICTED_KINDS, Constraint, Objective, Value
+from archfront.predictors._prediction import GUESSED_KINDS
+from archfront.search._types import Constraint, Objective, Value
 
 __all__ = ["ALL_DEVICES", "FrontSpec", "select_specs", "specs_of_study"]
 
@@ -43,7 +44,7 @@ class FrontSpec:
         point = []
         for objective, slot in self.objectives:
             value = values.get(slot)
-            if value is None or value.kind in PREDICTED_KINDS or not math.isfinite(value.value):
+            if value is None or value.kind in GUESSED_KINDS or not math.isfinite(value.value):
                 return None
             point.append(objective.loss(value.value))
         for constraint, slot in self.constraints:

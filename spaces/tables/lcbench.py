@@ -140,7 +140,7 @@ class Surrogate:
             h = h + (u * np.maximum(v, 0)) @ w[f"block{k}_w1"].T + w[f"block{k}_b1"]
         logits = np.maximum(_normed(h, w["last_bn"]), 0) @ w["head_w"].T + w["head_b"]
         y = w["y_mul"] / (1 + np.exp(-logits)) + w["y_add"]
-        y = np.where(w["y_exp"], np.exp(y) - EPSILON, y)
+        y = np.where(w["y_exp"], np.exp(np.where(w["y_exp"], y, 0)) - EPSILON, y)
         names = [str(name) for name in w["y_names"]]
         return [dict(zip(names, map(float, row), strict=True)) for row in y]
 
