@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,33 +55,43 @@ class Candidates:
 
     def only(self, keep: NDArray[np.bool_]) -> Candidates:
         """Those of a mask (m,)."""
-        kept = {name: _Kept(k.theta, k.rows, k.explained[:, keep]) for name, k in self.kept.items()}
-        return Candidates(self.design[keep], kept)
+        return Candidates(self.design[keep], {name: kept.only(keep) for name, kept in self.kept.items()})
 
-    def explained(
-        self, name: tuple[int, int], process: Process, posterior: Posterior, rows: Floats
-    ) -> NDArray[np.float32]:
-        """L^-1 C (n, m) of a posterior on rows (n, columns)."""
-        have = self.kept.get(name)
-        shared = 0
-        if have is not None and have.theta == process.theta.tobytes():
-            both = min(len(have.rows), len(rows))
-            equal = (have.rows[:both] == rows[:both]).all(axis=1)
-            shared = both if equal.all() else int(np.argmin(equal))
-        before = have.explained[:shared] if have is not None and shared else np.empty((0, len(self.design)), np.float32)
-        if shared < len(rows):
-            more = posterior.explained(process.correlations(rows[shared:], self.design), before)
-            before = np.concatenate([before, more.astype(np.float32)])
-        self.kept[name] = _Kept(process.theta.tobytes(), rows, before)
-        return before
+    def explained(self, name: tuple[int, int], process: Process, posterior: Posterior, rows: Floats) -> _Kept:
+        """What is kept for a posterior on rows (n, columns), brought up to date."""
+        kept = self.kept.get(name)
+        theta = process.theta.tobytes()
+        if kept is None or kept.theta != theta or not _begins(rows, kept.rows):
+            many = len(self.design)
+            none = np.empty((0, many), np.float32)
+            kept = _Kept(theta, process.embedded(self.design), rows[:0], none, np.zeros(many))
+        new = process.embedded(rows[len(kept.rows) :])
+        if len(new):
+            before = kept.explained if len(kept.rows) else None
+            more = posterior.explained(process.between(new, kept.points), before)
+            explained = np.concatenate([kept.explained, more.astype(np.float32)])
+            kept = _Kept(theta, kept.points, rows, explained, kept.share + (more * more).sum(axis=0))
+        self.kept[name] = kept
+        return kept
+
+
+def _begins(rows: Floats, first: Floats) -> bool:
+    return len(first) <= len(rows) and np.array_equal(rows[: len(first)], first)
 
 
 @dataclass(frozen=True)
 class _Kept:
+    """Embedded candidates (m, dimensions), told rows (n, columns), L^-1 C (n, m), its sum of squares (m,)."""
+
     theta: bytes
+    points: Floats
     rows: Floats
     explained: NDArray[np.float32]
     """In single precision: hundreds of rows for 20,000 points and each member."""
+    share: Floats
+
+    def only(self, keep: NDArray[np.bool_]) -> _Kept:
+        return _Kept(self.theta, self.points[keep], self.rows, self.explained[:, keep], self.share[keep])
 
 
 @dataclass(frozen=True)
@@ -94,20 +103,19 @@ class Belief:
 
     def at(self, design: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (m,) at the rows of a design."""
-        return self._mixed(
-            [posterior.explained(process.correlations(self.rows, design)) for process, posterior in self.members]
+        return _mixed(
+            [own.given(own.explained(process.correlations(self.rows, design))) for process, own in self.members]
         )
 
     def over(self, candidates: Candidates, output: int) -> tuple[Floats, Floats]:
         """Mean and standard deviation (m,) of candidates, which keep what was computed under this output's number."""
-        return self._mixed(
-            [
-                candidates.explained((output, i), process, posterior, self.rows)
-                for i, (process, posterior) in enumerate(self.members)
-            ]
-        )
+        given = []
+        for i, (process, posterior) in enumerate(self.members):
+            kept = candidates.explained((output, i), process, posterior, self.rows)
+            given.append(posterior.given(kept.explained, kept.share))
+        return _mixed(given)
 
-    def _mixed(self, explained: Sequence[NDArray[np.floating[Any]]]) -> tuple[Floats, Floats]:
-        given = [posterior.given(own) for (_, posterior), own in zip(self.members, explained, strict=True)]
-        means, stds = (np.stack(parts) for parts in zip(*given, strict=True))
-        return means.mean(axis=0), np.sqrt((stds**2).mean(axis=0) + means.var(axis=0))
+
+def _mixed(given: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    means, stds = (np.stack(parts) for parts in zip(*given, strict=True))
+    return means.mean(axis=0), np.sqrt((stds**2).mean(axis=0) + means.var(axis=0))

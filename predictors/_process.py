@@ -206,13 +206,20 @@ class Process:
 
     # -- predictions
 
-    def correlations(self, one: Floats, other: Floats) -> Floats:
-        """(n, m) between the rows of two designs, without noise."""
-        matrix = self._map(self.theta)
-        smooth = np.exp(-_squared(one @ matrix, other @ matrix))
+    def embedded(self, design: Floats) -> Floats:
+        """The points phi (n, dimensions) of a design."""
+        return design @ self._map(self.theta)
+
+    def between(self, one: Floats, other: Floats) -> Floats:
+        """Correlations (n, m) of embedded points, without noise."""
+        smooth = np.exp(-_squared(one, other))
         v = 1 / (1 + np.exp(-self.theta[0]))
         squared = smooth * smooth
         return np.asarray(v * smooth + (1 - v) * squared * squared)
+
+    def correlations(self, one: Floats, other: Floats) -> Floats:
+        """(n, m) between the rows of two designs, without noise."""
+        return self.between(self.embedded(one), self.embedded(other))
 
     def conditioned(self, design: Floats, y: Floats) -> Posterior:
         """The process given labels (n,)."""
@@ -238,19 +245,21 @@ class Posterior:
     mean: float
     variance: float
 
-    def explained(self, correlations: Floats, before: NDArray[np.floating[Any]] | None = None) -> Floats:
+    def explained(self, correlations: Floats, before: NDArray[np.float32] | None = None) -> Floats:
         """The rows of L^-1 C that follow those `before` (k, m), for the correlations (n - k, m) of the labels from
         the k-th on to m points."""
         from scipy.linalg import solve_triangular
 
         k = 0 if before is None else len(before)
-        rest = correlations if before is None else correlations - self.lower[k:, :k] @ before
+        rest = correlations if before is None else correlations - self.lower[k:, :k].astype(np.float32) @ before
         return np.asarray(solve_triangular(self.lower[k:, k:], rest, lower=True, check_finite=False))
 
-    def given(self, explained: NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation (m,), without noise, of points whose L^-1 C (n, m) is this."""
-        left = np.maximum(1 - np.einsum("ij,ij->j", explained, explained, dtype=np.float64), 1e-10)
-        return self.mean + self.whitened @ explained, np.sqrt(self.variance * left)
+    def given(self, explained: NDArray[np.floating[Any]], share: Floats | None = None) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (m,), without noise, of points whose L^-1 C (n, m) is this. `share` (m,) is its
+        sum of squares where that is known."""
+        share = (explained * explained).sum(axis=0) if share is None else share
+        mean = self.whitened.astype(explained.dtype) @ explained
+        return np.asarray(self.mean + mean, np.float64), np.sqrt(self.variance * np.maximum(1 - share, 1e-10))
 
 
 def _squared(one: Floats, other: Floats) -> Floats:

@@ -41,6 +41,8 @@ REFERENCE_QUANTILE = 0.9
 """Of the initial losses: beyond it nothing counts. Losses told later crowd at the front and would cut off its ends."""
 MEMBERS = 3
 """Gaussian processes per objective."""
+STALE = 10
+"""So many seen members are taken out of a pool that is kept; fewer are passed over."""
 TIE = 1e-4
 """Relative difference of scores that counts as none, so that rounding does not choose: the first one is taken."""
 STEPS = (40, 15)
@@ -105,7 +107,7 @@ class Ehvi(Strategy):
         guesses = [belief.over(pool.candidates, i) for i, belief in enumerate(beliefs)]
         mean = np.stack([m for m, _ in guesses], axis=1)
         std = np.stack([s for _, s in guesses], axis=1)
-        scores = self._scores(model, mean, std)
+        scores = np.where(pool.fresh(self, taken), self._scores(model, mean, std), -1.0)
         best = int(np.argmax(scores >= scores.max() * (1 - TIE)))
         predicted = {}
         for j, objective in enumerate(self.objectives):
@@ -139,7 +141,9 @@ class Ehvi(Strategy):
         if self.space.size <= ENUMERATED:
             if self._pool is None:
                 self._pool = _Pool.of(self, self.space.enumerate(), set())
-            self._pool = self._pool.without(self, taken)
+            fresh = self._pool.fresh(self, taken)
+            if len(fresh) - fresh.sum() >= STALE or not fresh.any():  # leaving them out copies what is kept
+                self._pool = self._pool.only(fresh)
             return self._pool
         members = model.front * (POOL // max(1, len(model.front)) + 1)
         varied = self.space.mutate_all(members[:POOL], self.rng)
@@ -160,11 +164,12 @@ class _Pool:
         chosen = list(fresh.values())
         return cls(chosen, list(fresh), Candidates(strategy._coordinates(chosen) if chosen else np.empty((0, 1))))
 
-    def without(self, strategy: Ehvi, taken: set[str]) -> _Pool:
-        """Those that are still unseen and not taken."""
-        keep = np.array([key not in taken and not strategy.seen(key) for key in self.keys], bool)
-        if keep.all():
-            return self
+    def fresh(self, strategy: Ehvi, taken: set[str]) -> NDArray[np.bool_]:
+        """Which are unseen and not taken."""
+        return np.array([key not in taken and not strategy.seen(key) for key in self.keys], bool)
+
+    def only(self, keep: NDArray[np.bool_]) -> _Pool:
+        """Those of a mask."""
         configs = [config for config, kept in zip(self.configs, keep, strict=True) if kept]
         keys = [key for key, kept in zip(self.keys, keep, strict=True) if kept]
         return _Pool(configs, keys, self.candidates.only(keep))
