@@ -247,6 +247,12 @@ class TestLcBench:
             seconds = [point.quality["train_s"] for _, point in curve]
             assert seconds[-1] > seconds[0] > 0
 
+    def test_no_value_overflows(self) -> None:
+        space = loaded("lcbench", "openml_189909")
+        for config in space.search_space.sample(np.random.default_rng(0), 300):  # a warning is an error here
+            found = space.look_up(config, "", space.protocol_of(52))
+            assert np.isfinite(list(found.quality.values())).all()
+
     def test_published_values_of_the_surrogate(self) -> None:
         from archfront.spaces._data import find
 
