@@ -11,6 +11,8 @@ __all__ = ["Warp"]
 
 Floats = NDArray[np.float64]
 POWERS = (-6.0, 6.0)
+LEAST_SPREAD = 1e-150
+"""Losses closer together are equal: the squares of what is between them are zero."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Warp:
         from scipy.stats import boxcox_normmax, yeojohnson_normmax
 
         sign = 1 if (losses > 0).all() else -1 if (losses < 0).all() else 0
-        shift, unit = (float(np.median(losses)), float(losses.std()) or 1.0) if sign == 0 else (0.0, 1.0)
+        shift, unit = (float(np.median(losses)), _spread(losses)) if sign == 0 else (0.0, 1.0)
         power = 1.0
-        if np.ptp(losses) > 0 and len(losses) > 2:
+        if np.ptp(losses) > LEAST_SPREAD and len(losses) > 2:
             with np.errstate(all="ignore"):
                 given = (losses - shift) / unit if sign == 0 else sign * losses / np.exp(np.log(abs(losses)).mean())
                 power = float(yeojohnson_normmax(given) if sign == 0 else boxcox_normmax(given, method="mle"))
@@ -43,7 +45,7 @@ class Warp:
         if sign:
             unit = float(np.exp(np.log(abs(losses)).mean()))  # the power does not depend on it: keeps numbers small
         raw = cls(sign, power, 0.0, 1.0, shift, unit)(losses)
-        return cls(sign, power, float(raw.mean()), float(raw.std()) or 1.0, shift, unit)
+        return cls(sign, power, float(raw.mean()), _spread(raw), shift, unit)
 
     def __call__(self, losses: Floats) -> Floats:
         """Warped losses, of mean 0 and variance 1 where the warp was made."""
@@ -66,6 +68,12 @@ class Warp:
         up = inv_boxcox(_bounded(np.where(below, 0, raw), self.power), self.power) - 0
         down = inv_boxcox(_bounded(np.where(below, -raw, 0), 2 - self.power), 2 - self.power)
         return np.asarray(np.where(below, 1 - down, up - 1) * self.unit + self.shift)
+
+
+def _spread(values: Floats) -> float:
+    """The standard deviation; 1 of values that are equal."""
+    spread = float(values.std())
+    return spread if spread > LEAST_SPREAD else 1.0
 
 
 def _bounded(raw: Floats, power: float) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import moocore
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
@@ -151,6 +151,7 @@ class TestEnsemble:
 
 
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=30), st.sampled_from(["any", "positive", "negative"]))
+@example([0.0, 0.0, 2.225073858507203e-309], "any")
 def test_warps_ascend_and_come_back(numbers: list[float], sign: str) -> None:
     losses = np.array(numbers)
     if sign != "any":
