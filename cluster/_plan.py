@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from archfront import spaces, trainers
 from archfront.cluster._device import Device
@@ -17,13 +15,12 @@ from archfront.cluster._request import resolved_strategy
 from archfront.cluster._trial import Evaluator
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import StudyRecord
-from archfront.predictors._context import Context
+from archfront.predictors._context import Context, exact_of
 from archfront.search._strategy import Strategy, Suggestion, checked_configuration
 from archfront.search._types import Configuration
 from archfront.spaces._costs import analytic_costs
 from archfront.spaces._errors import UsageError
 from archfront.spaces._lookup import LookupSpace
-from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import function_at
 from archfront.spaces._search_space import SearchSpace
@@ -101,14 +98,7 @@ class Plan:
         """What strategies may ask beside told evaluations."""
         if self.model_space is None:
             return Context()
-        return Context(self.model_space, self.model_space.task(), self._exact)
-
-    def _exact(self, metric: str, configs: Sequence[Configuration]) -> Any:
-        """Analytic values (n,), None for what must be measured."""
-        if metric not in METRICS or METRICS[metric].source != "analytic":
-            return None
-        costs = [self.costs(config) for config in configs]
-        return np.array([cost[metric] for cost in costs]) if all(metric in cost for cost in costs) else None
+        return Context(self.model_space, self.model_space.task(), exact_of(self.costs))
 
     @property
     def space(self) -> ModelSpace:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._task import Task
 
-__all__ = ["Context"]
+__all__ = ["Context", "exact_of"]
 
 Exact = Callable[[str, Sequence[Configuration]], Any]
 
 
 def _nothing(metric: str, configs: Sequence[Configuration]) -> None:
     return None
+
+
+def exact_of(costs: Callable[[Configuration], Mapping[str, float]]) -> Exact:
+    """`exact` by the analytic costs of a configuration; None for other metrics, and where a table lacks the metric."""
+
+    def exact(metric: str, configs: Sequence[Configuration]) -> Any:
+        if metric not in METRICS or METRICS[metric].source != "analytic":
+            return None
+        known = [costs(config) for config in configs]
+        return np.array([cost[metric] for cost in known]) if all(metric in cost for cost in known) else None
+
+    return exact
 
 
 @dataclass(frozen=True)

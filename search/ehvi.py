@@ -52,7 +52,9 @@ DATA = 500
 
 
 class Ehvi(Strategy):
-    """`initial` random proposals come first; hyperparameters are fitted again after every `refit` told evaluations. One
+    """Every candidate's expected improvement of the front; the best one is proposed.
+
+    `initial` random proposals come first; hyperparameters are fitted again after every `refit` told evaluations. One
     and two objectives are exact; more are scalarised with random weights (ParEGO; Knowles, 2006). Pending proposals are
     taken to give what is predicted. The feasibility of constraints is predicted by further processes.
     """
@@ -92,9 +94,12 @@ class Ehvi(Strategy):
         return {"theta": [process.theta.tolist() for process in self._processes], "fitted": self._fitted}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
+        thetas = [np.array(theta) for theta in state["theta"]]
+        if any(own.shape != e.theta.shape for own, e in zip(thetas, self._processes, strict=True)):
+            return  # a study of an earlier version, with other processes: the next proposal fits these
         self._fitted = int(state["fitted"])
-        for process, theta in zip(self._processes, state["theta"], strict=True):
-            process.theta = np.array(theta)
+        for ensemble, theta in zip(self._processes, thetas, strict=True):
+            ensemble.theta = theta
 
     # -- one proposal
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from archfront import spaces
 from archfront.cluster._device import named_device
 from archfront.cluster._goals import goals_of
-from archfront.predictors._context import Context
+from archfront.predictors._context import Context, exact_of
 from archfront.search._types import Configuration, Objective
 from archfront.spaces._errors import UsageError
 from archfront.spaces._lookup import LookedUp, LookupSpace
@@ -51,14 +51,8 @@ class Problem:
 
     def context(self) -> Context:
         """What a study on this table lets its strategy know."""
-        task = self.space.task()
-
-        def exact(metric: str, configs: Sequence[Configuration]) -> Floats | None:
-            protocol = self.space.protocol_of(self.epochs)
-            known = [self.space.look_up(config, task.name, protocol).analytic for config in configs]
-            return np.array([costs[metric] for costs in known]) if all(metric in costs for costs in known) else None
-
-        return Context(self.space, task, exact)
+        task, protocol = self.space.task(), self.space.protocol_of(self.epochs)
+        return Context(self.space, task, exact_of(lambda c: self.space.look_up(c, task.name, protocol).analytic))
 
     def hypervolume(self, losses: Sequence[Floats]) -> float:
         """Up to the reference; 0 of nothing."""

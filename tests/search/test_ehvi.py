@@ -235,6 +235,13 @@ def test_what_is_proposed_carries_what_was_predicted() -> None:
     assert abs(mean - values(proposal.config)["cost"]) < 3
 
 
+def test_a_study_of_an_earlier_version_goes_on() -> None:
+    strategy = load("ehvi")(CELLS, [ERROR, COST], budget=SearchBudget(30), seed=0, initial=5)
+    strategy.restore_state({"theta": [[0.0, 1.0]] * 2, "fitted": 3})  # one process per objective, of other parameters
+    assert len(run(strategy, 12)) == 12
+    assert strategy.pending == []
+
+
 class TestAuto:
     """The choice is a function of the problem, and says why."""
 
