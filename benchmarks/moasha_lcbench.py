@@ -25,7 +25,7 @@ from ray.tune.schedulers import TrialScheduler
 from archfront import search, spaces
 from archfront.cluster._front import Front, hypervolume, reference_point
 from archfront.cluster._moasha import Rungs
-from archfront.cluster.engine import _moasha
+from archfront.cluster._schedulers import scheduler
 from archfront.predictors._scores import kendall_tau
 from archfront.search import Strategy
 from archfront.search._types import Evaluation, Objective, Proposal, Value
@@ -54,15 +54,12 @@ def never() -> Rule:
 
 
 def moasha() -> Rule:
-    """The scheduler that the engine makes for a study, asked as Tune asks it. A stand-in for the study's loop holds the
-    two things it reads: the objectives and the planned epochs."""
-    record = SimpleNamespace(objectives=OBJECTIVES, options={"epochs": EPOCHS})
-    loop: Any = SimpleNamespace(record=record, plan=SimpleNamespace(model_space=None))
-    scheduler = _moasha(loop)
+    """The scheduler of a study, asked as Tune asks it."""
+    asked = scheduler("moasha", OBJECTIVES, EPOCHS)
 
     def goes_on(trial: str, epoch: int, quality: Quality) -> bool:
         report = {"epoch": epoch, "metrics": json.dumps(quality)}
-        answer = scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), report)
+        answer = asked.on_trial_result(None, SimpleNamespace(trial_id=trial), report)
         return bool(answer == TrialScheduler.CONTINUE)
 
     return goes_on

@@ -12,18 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from archfront.cluster._loop import StudyLoop
 from archfront.cluster._memory import give_memory_back, keep_memory
-from archfront.cluster._moasha import Rungs, milestones
+from archfront.cluster._schedulers import reported_metric, scheduler
 from archfront.cluster._trial import Evaluator, TrialResult, run_trial
 from archfront.spaces._errors import ArchfrontError, UsageError
 
 __all__ = ["RayOptions", "ray_cluster", "run_on_ray"]
-
-REDUCTION = 3
-"""Of successive halving: one in so many trials goes on at each milestone."""
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -89,11 +84,12 @@ def run_on_ray(loop: StudyLoop, options: RayOptions) -> None:
         quiet.setLevel(logging.CRITICAL)
     adapter = _adapter(loop)
     record = loop.record
+    job = _Job(uuid.uuid4().hex, loop.plan.evaluator, reported_metric(record.objectives))
     folder = f"{loop.plan.files.url}/ray/{record.name}"
     _remove(folder)  # of a sitting that was killed
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(_trainable, job=_Job(uuid.uuid4().hex, loop.plan.evaluator, _metric(loop))),
+            tune.with_parameters(_trainable, job=job),
             _resources(loop.capacity),
         ),
         tune_config=tune.TuneConfig(
@@ -146,11 +142,6 @@ class _Job:
     metric: str
 
 
-def _metric(loop: StudyLoop) -> str:
-    """The metric schedulers look at: the first objective that is reported while training."""
-    return next((o.metric for o in loop.record.objectives if o.device is None), loop.record.objectives[0].metric)
-
-
 def _trainable(config: dict[str, Any], job: _Job) -> None:
     """One trial in a worker: reports after each epoch, then once more with the whole result. What is ours travels as
     JSON text: Tune flattens mappings."""
@@ -171,63 +162,9 @@ def _trainable(config: dict[str, Any], job: _Job) -> None:
 
 
 def _scheduler(loop: StudyLoop) -> Any:
-    """Tune's early stopping by name; stopped trials are told with the epochs they reached."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
-
-    name = loop.record.options["scheduler"]
-    if name == "none":
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    if name == "moasha":
-        return _moasha(loop)
-    objective = next(o for o in loop.record.objectives if o.metric == _metric(loop))
-    epochs = loop.record.options["epochs"]
-    common: dict[str, Any] = {"time_attr": "epoch", "metric": objective.metric, "mode": objective.direction}
-    rule: Any = ASHAScheduler if name == "asha" else MedianStoppingRule
-    if name == "asha":
-        own = {"max_t": epochs + 2, "grace_period": max(1, epochs // 9), "reduction_factor": REDUCTION}
-    else:
-        own = {"grace_period": max(1, epochs // 3), "min_samples_required": 3}
-
-    class Patient(rule):
-        """A trial that has trained to the end is never stopped: only its result is still to come."""
-
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            if result["epoch"] >= epochs:
-                return str(TrialScheduler.CONTINUE)
-            return str(super().on_trial_result(tune_controller, trial, result))
-
-    return Patient(**own, **common)
-
-
-def _moasha(loop: StudyLoop) -> Any:
-    """Multi-objective stopping over all objectives that are reported while training or known beforehand."""
-    from ray.tune.schedulers import FIFOScheduler
-
-    epochs = loop.record.options["epochs"]
-    rungs = Rungs(milestones(max(1, epochs // REDUCTION**3), epochs, REDUCTION), REDUCTION)
-    aims = [o for o in loop.record.objectives if o.device is None]
-
-    class Moasha(FIFOScheduler):  # type: ignore[misc, unused-ignore]
-        """Asked after every report of a trial. Its pickle is empty: nothing is restored."""
-
-        def __init__(self, loop: StudyLoop) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
-            self.loop = loop
-
-        def __getstate__(self) -> dict[str, Any]:
-            return {}
-
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            if "metrics" not in result or "final" in result:
-                return str(FIFOScheduler.CONTINUE)
-            known = json.loads(result["metrics"])
-            if any(o.metric not in known for o in aims) and self.loop.plan.model_space is not None:
-                known = {**self.loop.plan.costs(json.loads(trial.config["config"])), **known}
-            losses = np.array([o.loss(known[o.metric]) for o in aims if o.metric in known], np.float64)
-            goes_on = len(losses) == 0 or rungs.goes_on(trial.trial_id, result["epoch"], losses)
-            return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
-
-    return Moasha(loop)
+    record, plan = loop.record, loop.plan
+    costs = None if plan.model_space is None else plan.costs
+    return scheduler(record.options["scheduler"], record.objectives, record.options["epochs"], costs)
 
 
 def _adapter(loop: StudyLoop) -> Any:
@@ -240,7 +177,7 @@ def _adapter(loop: StudyLoop) -> Any:
         error: BaseException | None = None
 
         def __init__(self, loop: StudyLoop) -> None:
-            super().__init__(metric=_metric(loop), mode="min")
+            super().__init__(metric=reported_metric(loop.record.objectives), mode="min")
             self.loop = loop
             self._proposals: dict[str, str] = {}
 
