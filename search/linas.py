@@ -34,6 +34,8 @@ class Linas(Guided):
     `inner_evaluations` on the predictors. It varies by the space's own operators: uniform crossover with probability
     0.9, a mutation of 1 / active parameters (the released package rounds SBX and polynomial mutation, which presume an
     order of options). `validation_only` names objectives, separated by "+", that the study's context computes exactly.
+    `predictor`: the paper's is best_of_both (ridge or support vectors); a Gaussian process finds more on tables at the
+    same budget, more surely (docs/results/search_nasbench201.md).
     A warm start is a set of configurations to begin with (`--start`) or foreign evaluations told. What was evaluated
     is never evaluated again: the batch is filled from the next inner fronts, then at random.
     """
@@ -46,7 +48,7 @@ class Linas(Guided):
         *base: Any,
         population: int | None = None,
         tactic: str = "concurrent",
-        predictor: str = "best_of_both",
+        predictor: str = "gaussian_process",
         inner_evaluations: int = INNER_EVALUATIONS,
         validation_only: str = "",
         **rest: Any,

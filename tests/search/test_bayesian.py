@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import moocore
 import numpy as np
 import pytest
 import torch
@@ -93,15 +95,14 @@ def test_the_optimum_of_a_quadratic_is_found_in_twelve_evaluations(seed: int) ->
     assert abs(strategy.best(1)[0].config["x"] - 0.3) < 0.01
 
 
-def test_the_front_of_two_quadratics_is_covered() -> None:
-    strategy = make(PLANE, (LOSS, SIZE), seed=1)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_front_of_two_quadratics_is_covered(seed: int) -> None:
+    """Its points are 0.72 (s^2, (1 - s)^2): 5/6 of the square up to (0.72, 0.72) is dominated by all of it, and by
+    25 random points at most 0.92 of these 5/6 (seeds 0 to 7)."""
+    strategy = make(PLANE, (LOSS, SIZE), seed=seed)
     run(strategy, 25, two)
-    front = strategy.best(25)
-    assert all(abs(e.config["x"] - e.config["y"]) < 0.15 for e in front)
-    along = sorted(e.config["x"] for e in front)
-    assert along[0] < 0.3
-    assert along[-1] > 0.7
-    assert max(np.diff(along)) < 0.2
+    losses = np.array([[e.values["loss"].value, e.values["size"].value] for e in strategy.told])
+    assert moocore.hypervolume(losses, ref=(0.72, 0.72)) / 0.72**2 > 0.94 * 5 / 6
 
 
 def test_mixed_and_conditional_proposals_are_legal_and_better() -> None:
@@ -202,7 +203,7 @@ def test_a_fresh_process_proposes_the_same() -> None:
     here = [p.key for p in run(make(MIXED, (LOSS, SIZE), seed=7), 10, mixed)]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        env={"PYTHONHASHSEED": "5", "PATH": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": "."},
+        env={**os.environ, "PYTHONHASHSEED": "5", "PYTHONPATH": "."},
         capture_output=True,
         text=True,
         check=True,
