@@ -21,6 +21,8 @@ __all__ = ["Linas"]
 
 TACTICS = ("concurrent", "full", "random")
 INNER_EVALUATIONS = 5_000
+INNER_POPULATION = 50
+"""At least, where the evaluations make ten generations of it: a few members can't hold a front."""
 CROSSOVER = 0.9
 FULL_SHARE = 0.5
 """Share of the trials that tactic "full" spends on its sample (the paper: 1,000 to 4,000 of a cheap supernet)."""
@@ -93,11 +95,12 @@ class Linas(Guided):
 
     def _inner(self, guess: Guess) -> tuple[list[Configuration], Floats, Floats]:
         """NSGA-II on the predictors: the final population and the best it met besides, with losses and violations."""
-        population = self.space.sample(self.rng, self.population)
+        size = max(self.population, min(INNER_POPULATION, self.inner_evaluations // 10))
+        population = self.space.sample(self.rng, size)
         losses, _, violations = guess.of(population)
-        keep = 3 * max(self.population, self._size)  # spare ones: most of the best may be known already
-        for _ in range(self.inner_evaluations // self.population - 1):
-            living = survivors(losses, violations, self.space.keys_of(population), self.population)
+        keep = 3 * max(size, self._size)  # spare ones: most of the best may be known already
+        for _ in range(self.inner_evaluations // size - 1):
+            living = survivors(losses, violations, self.space.keys_of(population), size)
             children = self._children([population[i] for i in living], losses[living], violations[living])
             known = set(self.space.keys_of(population))
             named = dict(zip(self.space.keys_of(children), children, strict=True))
