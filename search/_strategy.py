@@ -42,7 +42,8 @@ class Capabilities:
     """What a strategy can do; impossible combinations are refused before anything is launched.
 
     `objectives`: at most this many, None for any number. `determinism`: "exact" needs told evaluations in proposal
-    order, "order" only the same evaluations per batch, "none" promises nothing.
+    order, "order" only the same evaluations per batch, "none" promises nothing. `predicts`: its proposals carry what
+    its model expects.
     """
 
     objectives: int | None = None
@@ -52,6 +53,7 @@ class Capabilities:
     multi_fidelity: bool = False
     batch_preferred: int = 1
     determinism: Literal["exact", "order", "none"] = "order"
+    predicts: bool = False
 
 
 @dataclass(frozen=True)

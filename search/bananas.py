@@ -19,7 +19,7 @@ class Bananas(Guided):
     non-dominated sorting and crowding of the draws.
     """
 
-    capabilities = Capabilities(batch_preferred=10, determinism="exact")
+    capabilities = Capabilities(batch_preferred=10, determinism="exact", predicts=True)
     test_parameters = {"initial": 5, "batch_size": 4, "candidates": 20, "predictor": "ridge"}
 
     def __init__(

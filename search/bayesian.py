@@ -50,7 +50,7 @@ class Bayesian(Strategy):
     - A constrained metric that is missing counts as violated. A numerical failure is logged, and proposes at random.
     """
 
-    capabilities = Capabilities(determinism="order")
+    capabilities = Capabilities(determinism="order", predicts=True)
     test_parameters = {"initial": 12, "samples": 4, "restarts": 1}
 
     def __init__(

@@ -59,7 +59,7 @@ class Ehvi(Strategy):
     taken to give what is predicted. The feasibility of constraints is predicted by further processes.
     """
 
-    capabilities = Capabilities(determinism="exact")
+    capabilities = Capabilities(determinism="exact", predicts=True)
     test_parameters = {"initial": 5}
 
     def __init__(self, *base: Any, initial: int = 20, refit: int = 5, **rest: Any) -> None:

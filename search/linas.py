@@ -42,7 +42,7 @@ class Linas(Guided):
     is never evaluated again: the batch is filled from the next inner fronts, then at random.
     """
 
-    capabilities = Capabilities(batch_preferred=50, determinism="exact")
+    capabilities = Capabilities(batch_preferred=50, determinism="exact", predicts=True)
     test_parameters = {"population": 4, "inner_evaluations": 40, "predictor": "ridge"}
 
     def __init__(

@@ -21,7 +21,7 @@ class WeakNas(Guided):
     to a half with every batch, as the paper's sample space shrinks, but not below two batches.
     """
 
-    capabilities = Capabilities(batch_preferred=10, determinism="exact")
+    capabilities = Capabilities(batch_preferred=10, determinism="exact", predicts=True)
     test_parameters = {"initial": 5, "batch_size": 4, "top": 16, "predictor": "forest"}
 
     def __init__(

@@ -109,7 +109,7 @@ def predictors(
         space,
         task,
         tuple(split_list(device or [])),
-        tuple(map(parse_strategy, named or [])),
+        tuple(parse_strategy(text, "predictor") for text in named or []),
         _sizes(sizes),
         tuple(_seeds(seeds)),
         test,

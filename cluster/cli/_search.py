@@ -243,13 +243,13 @@ def _progress(trials: int | None, *, quiet: bool) -> Iterator[Callable[[Progress
         yield watch
 
 
-def parse_strategy(text: str) -> tuple[str, dict[str, Any]]:
-    """Read NAME or NAME(k=v,...)."""
+def parse_strategy(text: str, kind: str = "strategy") -> tuple[str, dict[str, Any]]:
+    """Read NAME or NAME(k=v,...). Raises UsageError, which says what `kind` of thing the text names."""
     from archfront.trainers._union import parse_setting
 
     match = re.fullmatch(r"([^()]+)(?:\((.*)\))?", text.strip())
     if match is None:
-        raise UsageError(f"strategy {text!r} is not NAME or NAME(key=value,...)")
+        raise UsageError(f"{kind} {text!r} is not NAME or NAME(key=value,...)")
     pairs = [parse_setting(part) for part in split_list([match[2] or ""])]
     return match[1], {name: value[0] for name, value in pairs}
 

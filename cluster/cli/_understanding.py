@@ -19,8 +19,6 @@ __all__ = ["show_calibration", "show_importance"]
 
 PARAMETERS_SHOWN = 20
 PAIRS_SHOWN = 5
-PREDICTING = ("ehvi", "bayesian", "linas", "weaknas", "bananas")
-"""Strategies that say what they expect, for whoever asks a study of another one."""
 
 
 def show_importance(store: Store, name: str, as_json: bool) -> None:
@@ -104,8 +102,15 @@ def _nothing(store: Store, name: str) -> str:
         return f"study {name!r}: none of its {predicted} predictions has an ok evaluation yet"
     return (
         f"study {name!r}: strategy {record.strategy!r} has predicted nothing so far. "
-        f"Strategies that do, after their first proposals: {', '.join(PREDICTING)}"
+        f"Strategies that do, after their first proposals: {', '.join(_predicting())}"
     )
+
+
+def _predicting() -> list[str]:
+    """Strategies that say what they expect, for whoever asks a study of another one."""
+    from archfront import search
+
+    return [name for name in search.names() if search.load(name).capabilities.predicts]
 
 
 def _print_calibration(found: Sequence[Calibration]) -> None:
