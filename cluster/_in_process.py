@@ -22,10 +22,10 @@ def _run(loop: StudyLoop) -> None:
     while (step := loop.next()) != "done":
         if isinstance(step, str):
             raise ArchfrontError("the study loop waits although nothing runs in this process")
-        identity = step.id
+        (proposal,) = step
 
-        def report(epoch: int, metrics: Mapping[str, float], identity: str = identity) -> None:
+        def report(epoch: int, metrics: Mapping[str, float], identity: str = proposal.id) -> None:
             loop.reported(identity, epoch, metrics)
 
-        loop.completed(run_trial(loop.plan.evaluator, step.id, step.config, report))
+        loop.completed([run_trial(loop.plan.evaluator, proposal.id, proposal.config, report)])
     loop.finish()

@@ -23,7 +23,7 @@ __all__ = ["Progress", "Step", "StudyLoop"]
 
 _log = logging.getLogger(__name__)
 
-Step = Proposal | Literal["wait", "done"]
+Step = Sequence[Proposal] | Literal["wait", "done"]
 GC_EVERY = 64
 """Weights that left the front are removed after this many evaluations, and at the end."""
 
@@ -53,9 +53,10 @@ class StudyLoop:
     """One sitting of a study. `capacity` is how many trials may run at once; `elapsed` gives the seconds that the study
     has taken, earlier sittings included.
 
-    An engine calls `next()` for what to launch ("wait": ask again when something has ended; "done": nothing will
-    come), `reported` and `completed` as trials speak, and `finish` when all have ended. Every method may raise
-    ArchfrontError; what was told before is committed.
+    An engine calls `next` for what to launch ("wait": ask again when something has ended; "done": nothing will come),
+    `reported` and `completed` as trials speak, and `finish` when all have ended. It may take and give back many at
+    once, which cost the store one transaction each way. Every method may raise ArchfrontError; what was told before is
+    committed.
     """
 
     def __init__(
@@ -109,8 +110,8 @@ class StudyLoop:
 
     # -- what to launch
 
-    def next(self) -> Step:
-        """The next proposal to launch, already in the store; "wait" or "done"."""
+    def next(self, n: int = 1) -> Step:
+        """At most n proposals to launch, already in the store; "wait" or "done"."""
         while True:
             if self._must_measure():
                 self._measure()
@@ -118,39 +119,41 @@ class StudyLoop:
             if self._out_of_time():
                 self._ended = "time"
                 return "done"
-            if len(self._running) >= self.capacity:
+            room = min(n, self.capacity - len(self._running))
+            if room < 1:
                 return "wait"
-            if not self._queue:
-                self._ask_more()
+            if len(self._queue) < room:
+                self._ask_more(room - len(self._queue))
             if not self._queue:
                 if self._unmeasured and not self._ended:  # the strategy waits for them
                     self._measure()
                     continue
                 return "wait" if self._running else "done"
-            proposal = self._queue.popleft()
-            if (stored := self._stored(proposal)) is not None:
-                self._settle(stored)
-                continue
-            self._running[proposal.id] = proposal
-            self.store.mark_running([proposal.id])
-            return proposal
+            taken = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
+            stored = self._stored(taken)
+            self._settle(list(stored.values()))
+            launched = [proposal for proposal in taken if proposal.id not in stored]
+            if launched:
+                self._running.update({proposal.id: proposal for proposal in launched})
+                self.store.mark_running([proposal.id for proposal in launched])
+                return launched
 
-    def _ask_more(self) -> None:
-        """Fill the queue: with one proposal, or as far as a reproducible study looks ahead.
+    def _ask_more(self, n: int) -> None:
+        """Queue n more proposals, or as far as a reproducible study looks ahead.
 
         There proposal i is asked when exactly the evaluations before i - K are told, so after every single tell.
         """
         if self._lookahead is None:
-            self._ask()
+            self._ask(n)
             return
-        while self.strategy.asked - self._next_number < self._lookahead and self._ask():
+        while self.strategy.asked - self._next_number < self._lookahead and self._ask(1):
             pass
 
-    def _ask(self) -> bool:
-        """Ask for one proposal; False when the strategy has nothing now."""
+    def _ask(self, n: int) -> bool:
+        """Ask for n proposals; False when the strategy has nothing now."""
         if self._ended:
             return False
-        asked = self.strategy.ask(1)
+        asked = self.strategy.ask(n)
         if asked.proposals:
             self._insert(asked.proposals)
             self._queue.extend(asked.proposals)
@@ -184,18 +187,20 @@ class StudyLoop:
             finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
             self.store.add_reports([Report(proposal, step, finite)])
 
-    def completed(self, result: TrialResult) -> None:
-        """A trial ended, in whatever way. Measured soon if its device values are not known, else told at once."""
-        proposal = self._running.pop(result.proposal, None)
-        if proposal is None:
-            return  # told already: an orphan of an earlier attempt
-        self._settle(_Ended(proposal, result))
+    def completed(self, results: Sequence[TrialResult]) -> None:
+        """Trials ended, in whatever way. Measured soon if their device values are not known, else told at once. One
+        that is not running was told already: it comes from an orphan of an earlier attempt."""
+        known = [(self._running.pop(result.proposal, None), result) for result in results]
+        self._settle([_Ended(proposal, result) for proposal, result in known if proposal is not None])
 
-    def _settle(self, ended: _Ended) -> None:
-        if ended.result.status == "ok" and self.measuring.needed(ended.proposal):
-            self._unmeasured[ended.proposal.id] = ended
-        else:
-            self._deliver([self._outcome(ended, {})])
+    def _settle(self, ended: Sequence[_Ended]) -> None:
+        told = []
+        for one in ended:
+            if one.result.status == "ok" and self.measuring.needed(one.proposal):
+                self._unmeasured[one.proposal.id] = one
+            else:
+                told.append(self._outcome(one, {}))
+        self._deliver(told)
 
     def _out_of_time(self) -> bool:
         limit = self.record.budget.seconds
@@ -259,25 +264,28 @@ class StudyLoop:
                 return "failed", f"objective {objective.name!r} is {values[objective.name].value}"
         return "ok", ""
 
-    def _stored(self, proposal: Proposal) -> _Ended | None:
-        """The fact that stands in for a trial: nothing is trained twice under one protocol and seed."""
+    def _stored(self, proposals: Sequence[Proposal]) -> dict[str, _Ended]:
+        """The facts that stand in for trials, by proposal id: nothing is trained twice under one protocol and seed."""
         record = self.record
         if record.options["fresh"]:
-            return None
-        fact = self.store.fact(
+            return {}
+        facts = self.store.facts(
             record.identity,
             record.task_identity,
-            proposal.key,
+            [proposal.key for proposal in proposals],
             protocol=record.protocol,
             train_seed=record.train_seed,
             study=self.study,
         )
-        if fact is None:
-            return None
-        quality = {name: v.value for name, v in fact.values.items() if not name.startswith("test_")}
-        kind = next(iter(fact.values.values())).kind
-        result = TrialResult(proposal.id, "ok", quality, {}, self._costs(proposal), kind)
-        return _Ended(proposal, result, fact.observation)
+        found = {}
+        for proposal in proposals:
+            if (fact := facts.get(proposal.key)) is None:
+                continue
+            quality = {name: v.value for name, v in fact.values.items() if not name.startswith("test_")}
+            kind = next(iter(fact.values.values())).kind
+            result = TrialResult(proposal.id, "ok", quality, {}, self._costs(proposal), kind)
+            found[proposal.id] = _Ended(proposal, result, fact.observation)
+        return found
 
     def _costs(self, proposal: Proposal) -> Mapping[str, float]:
         """Analytic costs, from the store where they are known."""
@@ -297,7 +305,7 @@ class StudyLoop:
         self._ready.update({self._numbers[o.proposal]: o for o in outcomes})
         while self._next_number in self._ready:
             self._tell([self._ready.pop(self._next_number)])
-            self._ask_more()
+            self._ask_more(0)
 
     def _sweep(self) -> None:
         """Remove files that nothing names. What cannot be removed now is found by the next sweep: no reason to stop."""

@@ -194,8 +194,9 @@ def _adapter(loop: StudyLoop) -> Any:
                 return Searcher.FINISHED
             if isinstance(step, str):
                 return None if step == "wait" else Searcher.FINISHED
-            self._proposals[trial_id] = step.id
-            return {"proposal": step.id, "config": json.dumps(step.config)}
+            (proposal,) = step
+            self._proposals[trial_id] = proposal.id
+            return {"proposal": proposal.id, "config": json.dumps(proposal.config)}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if self.error is None and "metrics" in result and "final" not in result:
@@ -208,7 +209,7 @@ def _adapter(loop: StudyLoop) -> Any:
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             proposal = self._proposals.pop(trial_id, None)
             if self.error is None and proposal is not None:
-                self._guarded(lambda: self.loop.completed(_result(proposal, result, error, self.loop)))
+                self._guarded(lambda: self.loop.completed([_result(proposal, result, error, self.loop)]))
 
         def _guarded(self, call: Any) -> None:
             try:

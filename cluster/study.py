@@ -233,7 +233,7 @@ class Study:
         try:
             proposal = loop.enter(config)
             numbers = {name: float(value) for name, value in metrics.items()}
-            loop.completed(TrialResult(proposal.id, "ok", numbers))
+            loop.completed([TrialResult(proposal.id, "ok", numbers)])
             loop.finish()
         finally:
             loop.close()
