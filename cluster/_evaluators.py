@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -39,6 +39,7 @@ _BANKS: dict[str, Supernet] = {}
 class TrainingEvaluator:
     """Train one configuration for the planned epochs, with a checkpoint after each; then test it once."""
 
+    trains: ClassVar[bool] = True
     space: ModelSpace
     trainer: str
     budget: Budget
@@ -98,6 +99,7 @@ class TrainingEvaluator:
 class SliceEvaluator:
     """Cut a sub-network out of a trained bank, recalibrate it, evaluate it: no training."""
 
+    trains: ClassVar[bool] = False
     space: ModelSpace
     bank: str
     bank_path: str
@@ -125,6 +127,7 @@ class SliceEvaluator:
 class LookupEvaluator:
     """Look a configuration up, as far as `epochs`; device values are the study's to take from the table."""
 
+    trains: ClassVar[bool] = False
     space: LookupSpace
     epochs: int
 
@@ -153,6 +156,7 @@ class LookupEvaluator:
 class FunctionEvaluator:
     """Call a user's function: evaluate(config, *, seed, budget, report) -> {metric: value}; it may take fewer."""
 
+    trains: ClassVar[bool] = False
     function: UserFunction
     budget: Budget
     seed: int

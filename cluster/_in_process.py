@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from archfront.cluster._loop import StudyLoop
 from archfront.cluster._threads import one_thread
 from archfront.cluster._trial import run_trial
+from archfront.cluster.store import Report
 from archfront.spaces._errors import ArchfrontError
 
 __all__ = ["run_in_process"]
@@ -25,7 +26,7 @@ def _run(loop: StudyLoop) -> None:
         (proposal,) = step
 
         def report(epoch: int, metrics: Mapping[str, float], identity: str = proposal.id) -> None:
-            loop.reported(identity, epoch, metrics)
+            loop.reported([Report(identity, epoch, metrics)])
 
         loop.completed([run_trial(loop.plan.evaluator, proposal.id, proposal.config, report)])
     loop.finish()

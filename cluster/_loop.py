@@ -181,11 +181,15 @@ class StudyLoop:
 
     # -- what came back
 
-    def reported(self, proposal: str, step: int, metrics: Mapping[str, float]) -> None:
-        """A running trial's validation metrics after an epoch. A step reported twice is kept once."""
-        if proposal in self._running:
-            finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-            self.store.add_reports([Report(proposal, step, finite)])
+    def reported(self, reports: Sequence[Report]) -> None:
+        """Running trials' validation metrics after an epoch. A step reported twice is kept once."""
+        known = [
+            Report(r.proposal, r.step, {name: value for name, value in r.metrics.items() if math.isfinite(value)})
+            for r in reports
+            if r.proposal in self._running
+        ]
+        if known:
+            self.store.add_reports(known)
 
     def completed(self, results: Sequence[TrialResult]) -> None:
         """Trials ended, in whatever way. Measured soon if their device values are not known, else told at once. One
@@ -364,6 +368,16 @@ class StudyLoop:
     def close(self) -> None:
         """End the measuring processes."""
         self.measuring.close()
+
+    @property
+    def running(self) -> list[Proposal]:
+        """What was launched and has not come back."""
+        return list(self._running.values())
+
+    @property
+    def told(self) -> int:
+        """Evaluations of the study so far."""
+        return self._told
 
     @property
     def complete(self) -> bool:

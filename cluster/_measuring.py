@@ -34,6 +34,11 @@ class Measuring:
         self._sessions: dict[str, list[DeviceSession]] = {}
         self._values: dict[str, dict[str, Value]] = {}
 
+    @property
+    def timed(self) -> bool:
+        """Whether anything has to be timed, rather than looked up."""
+        return bool(self._timed_slots)
+
     def known(self, proposal: Proposal) -> dict[str, Value]:
         """Values by name that are stored, or were measured for this proposal."""
         if proposal.id not in self._values:

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from archfront.search._types import Kind, Status
 from archfront.spaces._errors import ArchfrontError
@@ -40,7 +40,10 @@ class TrialResult:
 
 
 class Evaluator(Protocol):
-    """How a study evaluates a configuration. Travels to workers by cloudpickle."""
+    """How a study evaluates a configuration. Travels to workers by cloudpickle. `trains`: long, with checkpoints,
+    so that each evaluation is worth a Tune trial of its own."""
+
+    trains: ClassVar[bool]
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """Evaluate; exceptions become failures."""
