@@ -66,11 +66,11 @@ class Controller:
         return known
 
     async def exchange(
-        self, slot: str, incarnation: str, results: Sequence[TrialResult], reports: Sequence[Report]
+        self, slot: str, incarnation: str, results: Sequence[TrialResult], reports: Sequence[Report], seconds: float
     ) -> Answer:
-        """Results for work. An empty list: ask again."""
+        """Results, which took so many seconds, for work. An empty list: ask again."""
         if await self.hear(slot, incarnation, reports):
-            work = self.leases.exchange(slot, incarnation, results)
+            work = self.leases.exchange(slot, incarnation, results, seconds)
             if self.leases.ready:
                 self._came.set()
             if not work and not self._over:

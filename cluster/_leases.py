@@ -16,6 +16,8 @@ __all__ = ["LARGEST_LEASE", "Leases", "Work", "lease_size"]
 LEASE_SECONDS = 0.1
 """Of work in one lease, as far as the mean of the evaluations so far says: a call costs a millisecond."""
 LARGEST_LEASE = 256
+CALL_SECONDS = 0.003
+"""Of a pilot's call: work for less is not divided among the slots."""
 PATIENCE_SECONDS = 60.0
 """A pilot that was not heard for so long is stalled."""
 WEIGHT = 0.3
@@ -32,11 +34,10 @@ class Work:
 
 @dataclass
 class _Slot:
-    """A place where one pilot at a time works. `leased` by proposal; `since` when the lease was handed out."""
+    """A place where one pilot at a time works. `leased` by proposal."""
 
     incarnation: str
     heard: float
-    since: float = 0.0
     leased: dict[str, Work] = field(default_factory=dict)
 
 
@@ -61,7 +62,7 @@ class Leases:
         self._deaths: dict[str, int] = {}
         self._results: list[TrialResult] = []
         self.mean = math.nan
-        """Seconds per evaluation, as the pilots' calls show it; NaN before the first."""
+        """Seconds per evaluation; NaN before the first."""
         self.barren = 0
         """Deaths of pilots since the last result."""
 
@@ -98,14 +99,17 @@ class Leases:
         here.heard = self._clock()
         return True
 
-    def exchange(self, slot: str, incarnation: str, results: Sequence[TrialResult]) -> list[Work] | Literal["refused"]:
-        """A pilot's results, and what it works on next: nothing when nothing waits. Results of proposals that it has
-        no lease of are dropped; what it was leased and does not return is leased again."""
+    def exchange(
+        self, slot: str, incarnation: str, results: Sequence[TrialResult], seconds: float = 0.0
+    ) -> list[Work] | Literal["refused"]:
+        """A pilot's results, which took it so many seconds, and what it works on next: nothing when nothing waits.
+        Results of proposals that it has no lease of are dropped; what it was leased and does not return is leased
+        again."""
         if not self.hear(slot, incarnation):
             return "refused"
         here = self._slots[slot]
         if results:
-            self._learn((self._clock() - here.since) / len(results))
+            self._learn(seconds / len(results))
             self.barren = 0
         for result in results:
             if here.leased.pop(result.proposal, None) is not None:
@@ -113,7 +117,7 @@ class Leases:
                 self._results.append(result)
         self._waiting.extendleft(reversed(here.leased.values()))
         work = self._taken()
-        here.leased, here.since = {one.proposal: one for one in work}, self._clock()
+        here.leased = {one.proposal: one for one in work}
         return work
 
     def expire(self) -> list[str]:
@@ -137,8 +141,10 @@ class Leases:
     def _taken(self) -> list[Work]:
         if self._suspects:
             return [self._suspects.popleft()]
-        share = math.ceil(len(self._waiting) / max(1, len(self._slots)))
-        return [self._waiting.popleft() for _ in range(min(lease_size(self.mean), share))]
+        fair = math.ceil(len(self._waiting) / max(1, len(self._slots)))
+        worth = 1 if math.isnan(self.mean) else int(CALL_SECONDS / max(self.mean, 1e-9))
+        size = min(max(fair, worth), lease_size(self.mean), len(self._waiting))
+        return [self._waiting.popleft() for _ in range(size)]
 
     def _learn(self, seconds: float) -> None:
         self.mean = seconds if math.isnan(self.mean) else (1 - WEIGHT) * self.mean + WEIGHT * seconds

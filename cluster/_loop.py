@@ -76,6 +76,8 @@ class StudyLoop:
         self.measuring = Measuring(store, plan)
         self.strategy: Strategy = plan.strategy()
         self._queue: deque[Proposal] = deque()
+        self._queued: set[str] = set()
+        """Those of the queue that the store does not call running yet."""
         self._running: dict[str, Proposal] = {}
         self._unmeasured: dict[str, _Ended] = {}
         self._ready: dict[int, Outcome] = {}
@@ -104,6 +106,7 @@ class StudyLoop:
         self.strategy.load_state_dict(snapshot.state, [r.proposal for r in records], list(batches.values()))
         done = {e.proposal for batch in batches.values() for e in batch}
         self._queue.extend(r.proposal for r in records if r.proposal.id not in done)
+        self._queued.update(r.proposal.id for r in records if r.state == "queued")
         self._numbers = {r.proposal.id: r.proposal.number for r in records}
         while self._next_number < len(records) and records[self._next_number].proposal.id in done:
             self._next_number += 1
@@ -135,8 +138,14 @@ class StudyLoop:
             launched = [proposal for proposal in taken if proposal.id not in stored]
             if launched:
                 self._running.update({proposal.id: proposal for proposal in launched})
-                self.store.mark_running([proposal.id for proposal in launched])
+                self._mark_running(launched)
                 return launched
+
+    def _mark_running(self, launched: Sequence[Proposal]) -> None:
+        waited = [proposal.id for proposal in launched if proposal.id in self._queued]
+        if waited:
+            self.store.mark_running(waited)
+            self._queued.difference_update(waited)
 
     def _ask_more(self, n: int) -> None:
         """Queue n more proposals, or as far as a reproducible study looks ahead.
@@ -167,7 +176,11 @@ class StudyLoop:
         return False
 
     def _insert(self, proposals: Sequence[Proposal]) -> None:
-        records = [ProposalRecord(p, self.plan.architecture_key(p.config)) for p in proposals]
+        """What a reproducible study asks may wait for its turn; all else is launched at once."""
+        state: Literal["queued", "running"] = "running" if self._lookahead is None else "queued"
+        if state == "queued":
+            self._queued.update(p.id for p in proposals)
+        records = [ProposalRecord(p, self.plan.architecture_key(p), state) for p in proposals]
         snapshot = Snapshot(self._told, self.strategy.asked, self.strategy.state_dict())
         self.store.insert_proposals(self.study, self.epoch, records, snapshot)
         self._numbers.update({p.id: p.number for p in proposals})
@@ -295,7 +308,7 @@ class StudyLoop:
         """Analytic costs, from the store where they are known."""
         if self.plan.model_space is None:
             return {}
-        key = self.plan.architecture_key(proposal.config)
+        key = self.plan.architecture_key(proposal)
         stored = self.store.analytic_values(self.record.identity, self.record.signature, [key])
         return stored.get(key) or self.plan.costs(proposal.config)
 
@@ -328,8 +341,8 @@ class StudyLoop:
         for outcome in outcomes:
             self._count(outcome.evaluation)
             self._next_number = self._numbers[outcome.proposal] + 1
-            names = (f"{outcome.proposal}.checkpoint", f"{outcome.proposal}.weights")
-            self.plan.files.remove(*names)
+            if self.plan.evaluator.trains:
+                self.plan.files.remove(f"{outcome.proposal}.checkpoint", f"{outcome.proposal}.weights")
         if self._told % GC_EVERY < len(outcomes):
             self._sweep()
         self._watch(self.progress())

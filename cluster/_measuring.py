@@ -76,8 +76,10 @@ class Measuring:
         return space.look_up(self.plan.own(proposal.config), space.task().name, self.plan.looked_up_protocol)
 
     def _stored(self, proposal: Proposal) -> dict[str, Value]:
+        if not self._timed_slots:
+            return {}
         record = self.record
-        key = self.plan.architecture_key(proposal.config)
+        key = self.plan.architecture_key(proposal)
         found = {}
         for metric, device in self._timed_slots:
             value = self.store.device_value(record.identity, record.signature, key, record.devices[device], metric)
@@ -168,7 +170,7 @@ def sessions_of(
         DeviceSession(
             record.identity,
             record.signature,
-            plan.architecture_key(config),
+            plan.architecture_key_of(config),
             device.identity,
             metric,
             values[metric],

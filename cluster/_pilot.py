@@ -45,11 +45,11 @@ def pilot(config: dict[str, Any], job: Job) -> None:
     slot = tune.get_context().get_trial_id()
     wire = _Wire(job.controller, str(slot))
     results: list[TrialResult] = []
-    collected = time.monotonic()
+    seconds, collected = 0.0, time.monotonic()
     with wire.beating():
         while True:
             try:
-                answer = wire.exchange(results)
+                answer = wire.exchange(results, seconds)
             except ray.exceptions.RayActorError:  # the controller is being replaced
                 wire.rejoin()
                 answer = "refused"
@@ -60,10 +60,13 @@ def pilot(config: dict[str, Any], job: Job) -> None:
                 wire.rejoin()
                 continue
             assert isinstance(answer, list)
+            begun = time.monotonic()
             results = [run_trial(job.evaluator, w.proposal, w.config, wire.reporter(w.proposal)) for w in answer]
-            if time.monotonic() - collected > COLLECT_SECONDS:
+            now = time.monotonic()
+            seconds = now - begun
+            if now - collected > COLLECT_SECONDS:
                 give_memory_back()
-                collected = time.monotonic()
+                collected = now
     tune.report({"over": 1})
 
 
@@ -92,11 +95,12 @@ class _Wire:
                     raise
                 time.sleep(0.2)
 
-    def exchange(self, results: list[TrialResult]) -> Answer:
+    def exchange(self, results: list[TrialResult], seconds: float) -> Answer:
         import ray
 
         reports, self._reports, self._sent = self._reports, [], time.monotonic()
-        answer: Answer = ray.get(self.controller.exchange.remote(self.slot, self.incarnation, results, reports))
+        call = self.controller.exchange.remote(self.slot, self.incarnation, results, reports, seconds)
+        answer: Answer = ray.get(call)
         return answer
 
     def reporter(self, proposal: str) -> Callable[[int, Mapping[str, float]], None]:

@@ -17,7 +17,7 @@ from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import StudyRecord
 from archfront.predictors._context import Context, exact_of
 from archfront.search._strategy import Strategy, Suggestion, checked_configuration
-from archfront.search._types import Configuration
+from archfront.search._types import Configuration, Proposal
 from archfront.spaces._costs import analytic_costs
 from archfront.spaces._errors import UsageError
 from archfront.spaces._lookup import LookupSpace
@@ -124,11 +124,13 @@ class Plan:
         assert isinstance(self.space, LookupSpace)
         return self.space.protocol_of(self.record.options["epochs"])
 
-    def architecture_key(self, config: Configuration) -> str:
-        """Key of what `build` and `prepare` read; the ordinary key for a bare search space."""
-        if self.model_space is None:
-            return self.searched.key(config)
-        return self.model_space.search_space.architecture_key(self.own(config))
+    def architecture_key(self, proposal: Proposal) -> str:
+        """Key of what `build` and `prepare` read; the proposal's own for a bare search space."""
+        return proposal.key if self.model_space is None else self.architecture_key_of(proposal.config)
+
+    def architecture_key_of(self, config: Configuration) -> str:
+        """The same of a configuration of a model space."""
+        return self.space.search_space.architecture_key(self.own(config))
 
     def _start(self) -> list[Suggestion]:
         options = self.record.options
