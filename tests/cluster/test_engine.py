@@ -11,6 +11,7 @@ import pytest
 
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
+from archfront.spaces._errors import ArchfrontError
 from tests.cluster import toys
 from tests.cluster.studies import own
 
@@ -46,6 +47,9 @@ def test_failures_are_recorded_and_the_study_goes_on(store: Store, ray_cluster: 
     failed = [e for _, _, e in store.told("own") if e.status == "failed"]
     assert {e.config["depth"] for e in failed} <= {3, 4, 5}
     assert summary["failed"] == len(failed) > 0
+    for _, _, evaluation in store.told("own"):
+        steps = [report.step for report in store.reports(str(evaluation.proposal))]
+        assert steps == [1, 2], "every learning curve is kept"
 
 
 def test_a_worker_killed_again_and_again_fails_its_trial_only(store: Store, ray_cluster: int) -> None:
@@ -83,6 +87,41 @@ def test_asha_stops_trials_and_they_stay_off_the_front(store: Store, ray_cluster
     assert all(e.fidelity["epochs"] == 9 for e in told if e.status == "ok")
     on_front = {p.key for p in store.front(study="toy").points}
     assert not on_front & {e.key for e in stopped}
+
+
+def test_a_killed_controller_loses_nothing(store: Store, ray_cluster: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from archfront.cluster._pilots import Pilots
+
+    calls = []
+    exchanged = Pilots._exchanged
+
+    def killed(self: Pilots, work: Any) -> Any:
+        calls.append(len(work))
+        if len(calls) == 4:
+            ray.kill(self._controller, no_restart=False)
+        return exchanged(self, work)
+
+    monkeypatch.setattr(Pilots, "_exchanged", killed)
+    summary = own(store, strategy="random").run(trials=30, workers=ray_cluster)
+    assert len(calls) > 4
+    assert (summary["told"], summary["failed"], summary["status"]) == (30, 0, "done")
+    assert len({e.proposal for _, _, e in store.told("own")}) == 30
+
+
+def test_a_search_whose_workers_all_die_gives_up(
+    store: Store, ray_cluster: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archfront.cluster._pilots.MOST_BARREN", 1)
+
+    def dies(config: Mapping[str, Any]) -> dict[str, float]:
+        os._exit(1)
+
+    study = own(store, strategy="random", evaluate=dies, max_failures=100)
+    with pytest.raises(ArchfrontError, match="died 3 times without a result between"):
+        study.run(trials=4, workers=ray_cluster)
+    assert store.study("own").status == "failed"
 
 
 @pytest.mark.parametrize("strategy", ["random", "nsga2"])
