@@ -96,7 +96,13 @@ WAYS = {
     "by error alone": Way(halving(1, 3, 9, 27, objectives=OBJECTIVES[:1])),
     "none, nsga2": Way(never, "nsga2"),
     "moasha, nsga2": Way(moasha, "nsga2"),
+    "none, bayesian": Way(never, "bayesian"),
+    "moasha, bayesian": Way(moasha, "bayesian"),
+    "none, ehvi": Way(never, "ehvi"),
+    "moasha, ehvi": Way(moasha, "ehvi"),
 }
+STOPPING = tuple(WAYS)[:11]
+"""Ways that are compared unless --ways says others: models of all that was told take their time."""
 
 
 def losses_of(quality: Quality, objectives: Sequence[Objective] = OBJECTIVES) -> NDArray[np.float64]:
@@ -258,17 +264,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=100, help="of random search without stopping")
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--ways", default=";".join(STOPPING), help="NAME;NAME...")
+    parser.add_argument("--out", default="moasha_lcbench", help="a name in docs/results")
     asked = parser.parse_args()
     tasks = [spaces.load("lcbench").tasks[round(i)] for i in np.linspace(0, 33, asked.tasks)]
     budget = asked.trials * EPOCHS
-    names, found, started = list(WAYS), {}, time.process_time()
+    names, found, started = asked.ways.split(";"), {}, time.process_time()
     for task in tasks:
         for seed in range(asked.seeds):
             found[task, seed] = compared(task, seed, names, budget, asked.workers)
             print(task, seed, {name: given["epochs"] for name, given in found[task, seed].items()}, flush=True)
     rows, facts = table(found, names, budget)
     write(
-        "moasha_lcbench",
+        asked.out,
         "Stopping by several objectives",
         f"""
 `lcbench`, objectives `{"` and `".join(o.metric for o in OBJECTIVES)}` after {EPOCHS} epochs, {asked.workers} trials
