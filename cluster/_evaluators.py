@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -165,7 +166,8 @@ class FunctionEvaluator:
         """Values may be plain numbers under "metric" or "metric@device"."""
         started = time.perf_counter()
         offered = {"seed": self.seed, "budget": self.budget, "report": report}
-        values = self.function(dict(config), **_accepted(self.function, offered))
+        taken = {name: value for name, value in offered.items() if self._takes is None or name in self._takes}
+        values = self.function(dict(config), **taken)
         if not isinstance(values, Mapping):
             raise UsageError(
                 f"the evaluate function returned {type(values).__name__}", "return a dict of metric name to number"
@@ -174,9 +176,10 @@ class FunctionEvaluator:
         seconds = time.perf_counter() - started
         return TrialResult(proposal, "ok", numbers, kind="trained", epochs=self.budget.epochs, seconds=seconds)
 
-
-def _accepted(function: UserFunction, offered: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return dict(offered)
-    return {p.name: offered[p.name] for p in parameters if p.name in offered}
+    @cached_property
+    def _takes(self) -> frozenset[str] | None:
+        """The names of its parameters; None when it takes any."""
+        parameters = inspect.signature(self.function).parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return None
+        return frozenset(p.name for p in parameters)

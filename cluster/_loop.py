@@ -180,7 +180,8 @@ class StudyLoop:
         state: Literal["queued", "running"] = "running" if self._lookahead is None else "queued"
         if state == "queued":
             self._queued.update(p.id for p in proposals)
-        records = [ProposalRecord(p, self.plan.architecture_key(p), state) for p in proposals]
+        keys = self.plan.architecture_keys(proposals)
+        records = [ProposalRecord(p, key, state) for p, key in zip(proposals, keys, strict=True)]
         snapshot = Snapshot(self._told, self.strategy.asked, self.strategy.state_dict())
         self.store.insert_proposals(self.study, self.epoch, records, snapshot)
         self._numbers.update({p.id: p.number for p in proposals})
@@ -308,7 +309,7 @@ class StudyLoop:
         """Analytic costs, from the store where they are known."""
         if self.plan.model_space is None:
             return {}
-        key = self.plan.architecture_key(proposal)
+        (key,) = self.plan.architecture_keys([proposal])
         stored = self.store.analytic_values(self.record.identity, self.record.signature, [key])
         return stored.get(key) or self.plan.costs(proposal.config)
 

@@ -79,7 +79,7 @@ class Measuring:
         if not self._timed_slots:
             return {}
         record = self.record
-        key = self.plan.architecture_key(proposal)
+        (key,) = self.plan.architecture_keys([proposal])
         found = {}
         for metric, device in self._timed_slots:
             value = self.store.device_value(record.identity, record.signature, key, record.devices[device], metric)
@@ -164,13 +164,13 @@ def sessions_of(
 ) -> list[DeviceSession]:
     """A timing as the store keeps it, once per metric."""
     session = uuid.uuid4().hex
-    record = plan.record
+    record, (key,) = plan.record, plan.architecture_keys_of([config])
     values = {"latency_ms": timing.value, "throughput_per_s": 1e3 * device.batch / timing.value}
     return [
         DeviceSession(
             record.identity,
             record.signature,
-            plan.architecture_key_of(config),
+            key,
             device.identity,
             metric,
             values[metric],

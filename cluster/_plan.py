@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,13 +124,16 @@ class Plan:
         assert isinstance(self.space, LookupSpace)
         return self.space.protocol_of(self.record.options["epochs"])
 
-    def architecture_key(self, proposal: Proposal) -> str:
-        """Key of what `build` and `prepare` read; the proposal's own for a bare search space."""
-        return proposal.key if self.model_space is None else self.architecture_key_of(proposal.config)
+    def architecture_keys(self, proposals: Sequence[Proposal]) -> list[str]:
+        """Keys of what `build` and `prepare` read; the proposals' own for a bare search space."""
+        if self.model_space is None:
+            return [proposal.key for proposal in proposals]
+        return self.architecture_keys_of([proposal.config for proposal in proposals])
 
-    def architecture_key_of(self, config: Configuration) -> str:
-        """The same of a configuration of a model space."""
-        return self.space.search_space.architecture_key(self.own(config))
+    def architecture_keys_of(self, configs: Sequence[Configuration]) -> list[str]:
+        """The same of configurations of a model space."""
+        space = self.space.search_space
+        return space.architecture_keys_of(space.canonicalise_all([self.own(config) for config in configs]))
 
     def _start(self) -> list[Suggestion]:
         options = self.record.options

@@ -210,7 +210,7 @@ class Strategy(ABC):
         wanted = int(min(n, left, unseen))
         proposals: list[Proposal] = []
         while len(proposals) < wanted and self._start:
-            self._accept(self._start.pop(0), proposals)
+            self._accept([self._start.pop(0)], proposals)
         if len(proposals) < wanted:
             self._iteration += 1
         waiting = False
@@ -219,8 +219,7 @@ class Strategy(ABC):
             suggested = self.propose(wanted - len(proposals))
             waiting = not suggested
             before = len(proposals)
-            for suggestion in suggested[: wanted - len(proposals)]:
-                self._accept(suggestion, proposals)
+            self._accept(suggested[: wanted - len(proposals)], proposals)
             tries += len(proposals) == before
             if tries >= TRIES:
                 self._look_elsewhere(suggested, wanted, proposals)
@@ -239,32 +238,32 @@ class Strategy(ABC):
         Raises ConfigurationError; UsageError when its key was asked or told before.
         """
         entered: list[Proposal] = []
-        self._accept(Suggestion(checked_configuration(self.space, config, "told result"), "foreign"), entered)
+        self._accept([Suggestion(checked_configuration(self.space, config, "told result"), "foreign")], entered)
         if not entered:
             raise UsageError(f"configuration {dict(config)} is in this study already", "results are told once")
         return entered[0]
 
-    def _accept(self, suggestion: Configuration | Suggestion, proposals: list[Proposal]) -> None:
-        if not isinstance(suggestion, Suggestion):
-            suggestion = Suggestion(suggestion)
-        config = self.space.canonicalise(suggestion.config)
-        key = self.space.keys_of([config])[0]
-        if key in self._keys:
-            return
-        proposal = Proposal(
-            uuid.uuid4().hex,
-            self._asked,
-            config,
-            key,
-            suggestion.origin,
-            suggestion.parents,
-            self._iteration,
-            suggestion.predicted,
-        )
-        self._keys.add(key)
-        self._pending[proposal.id] = proposal
-        self._asked += 1
-        proposals.append(proposal)
+    def _accept(self, suggestions: Sequence[Configuration | Suggestion], proposals: list[Proposal]) -> None:
+        """Make proposals of those whose key is new."""
+        given = [s if isinstance(s, Suggestion) else Suggestion(s) for s in suggestions]
+        configs = self.space.canonicalise_all([suggestion.config for suggestion in given])
+        for suggestion, config, key in zip(given, configs, self.space.keys_of(configs), strict=True):
+            if key in self._keys:
+                continue
+            proposal = Proposal(
+                uuid.uuid4().hex,
+                self._asked,
+                config,
+                key,
+                suggestion.origin,
+                suggestion.parents,
+                self._iteration,
+                suggestion.predicted,
+            )
+            self._keys.add(key)
+            self._pending[proposal.id] = proposal
+            self._asked += 1
+            proposals.append(proposal)
 
     def _look_elsewhere(
         self, suggested: Sequence[Configuration | Suggestion], wanted: int, proposals: list[Proposal]
@@ -274,15 +273,15 @@ class Strategy(ABC):
             config = suggestion.config if isinstance(suggestion, Suggestion) else suggestion
             for neighbour in self.space.neighbours(self.space.canonicalise(config), self.rng):
                 if len(proposals) < wanted:
-                    self._accept(Suggestion(neighbour, "neighbour"), proposals)
+                    self._accept([Suggestion(neighbour, "neighbour")], proposals)
         for config in self.space.sample(self.rng, TRIES * max(1, wanted - len(proposals))):
             if len(proposals) < wanted:
-                self._accept(Suggestion(config, "random"), proposals)
+                self._accept([Suggestion(config, "random")], proposals)
         if len(proposals) < wanted and self.space.size <= ENUMERABLE:
             everything = self.space.enumerate()
             for i in self.rng.permutation(len(everything)):
                 if len(proposals) < wanted:
-                    self._accept(Suggestion(everything[i], "random"), proposals)
+                    self._accept([Suggestion(everything[i], "random")], proposals)
         self._exhausted = len(proposals) < wanted
 
     @final

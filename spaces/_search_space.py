@@ -195,14 +195,18 @@ class SearchSpace:
 
         Raises ConfigurationError that lists every problem.
         """
-        problems = self.validate(config)
-        if problems:
-            raise ConfigurationError(
-                "not a legal configuration: " + "; ".join(p.message for p in problems),
-                "see `archfront spaces NAME` for the parameters and their values",
-            )
-        complete = {p.name: p.normalise(config.get(p.name, p.default)) for p in self.parameters}
-        return self.decode(self.settled(self.encode([complete])))[0]
+        return self.canonicalise_all([config])[0]
+
+    def canonicalise_all(self, configs: Sequence[Mapping[str, Any]]) -> list[Configuration]:
+        """`canonicalise` of many, which costs less for each."""
+        for config in configs:
+            if problems := self.validate(config):
+                raise ConfigurationError(
+                    "not a legal configuration: " + "; ".join(p.message for p in problems),
+                    "see `archfront spaces NAME` for the parameters and their values",
+                )
+        complete = [{p.name: p.normalise(c.get(p.name, p.default)) for p in self.parameters} for c in configs]
+        return self.decode(self.settled(self.encode(complete))) if complete else []
 
     def active_names(self, config: Mapping[str, Any]) -> list[str]:
         """Names of the parameters that decide anything in a complete legal configuration."""
@@ -223,8 +227,12 @@ class SearchSpace:
 
     def architecture_key(self, config: Mapping[str, Any]) -> str:
         """Key over the parameters that `build` or `prepare` may read: all but role hyperparameter and `trainer.`."""
+        return self.architecture_keys_of([self.canonicalise(config)])[0]
+
+    def architecture_keys_of(self, configs: Sequence[Configuration]) -> list[str]:
+        """Architecture keys of configurations that are already canonical."""
         relevant = [p.role != "hyperparameter" and not p.name.startswith("trainer.") for p in self.parameters]
-        return self._hashes([self.canonicalise(config)], relevant)[0]
+        return self._hashes(configs, relevant)
 
     def _hashes(self, configs: Sequence[Configuration], relevant: Sequence[bool]) -> list[str]:
         hashes = []
