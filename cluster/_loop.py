@@ -14,7 +14,7 @@ from archfront.cluster._measuring import Measuring
 from archfront.cluster._plan import Plan
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._volume import Volume
-from archfront.cluster.store import Outcome, ProposalRecord, Report, Snapshot, Store
+from archfront.cluster.store import Ask, Outcome, ProposalRecord, Report, Snapshot, Store
 from archfront.search._strategy import Strategy
 from archfront.search._types import Configuration, Evaluation, Proposal, Status, Value
 from archfront.spaces._errors import ArchfrontError, StoreError
@@ -83,6 +83,7 @@ class StudyLoop:
         self._ready: dict[int, Outcome] = {}
         """Reproducible studies: outcomes by proposal number that wait for earlier ones."""
         self._numbers: dict[str, int] = {}
+        self._asks = 0
         self._told = 0
         self._failed = 0
         self._next_number = 0
@@ -108,6 +109,7 @@ class StudyLoop:
         self._queue.extend(r.proposal for r in records if r.proposal.id not in done)
         self._queued.update(r.proposal.id for r in records if r.state == "queued")
         self._numbers = {r.proposal.id: r.proposal.number for r in records}
+        self._asks = 1 + max((r.ask.number for r in records if r.ask is not None), default=-1)
         while self._next_number < len(records) and records[self._next_number].proposal.id in done:
             self._next_number += 1
 
@@ -164,7 +166,8 @@ class StudyLoop:
             return False
         asked = self.strategy.ask(n)
         if asked.proposals:
-            self._insert(asked.proposals)
+            self._insert(asked.proposals, Ask(self._asks, n, self._told))
+            self._asks += 1
             self._queue.extend(asked.proposals)
             return True
         if asked.reason in ("budget", "exhausted"):
@@ -175,13 +178,13 @@ class StudyLoop:
             )
         return False
 
-    def _insert(self, proposals: Sequence[Proposal]) -> None:
+    def _insert(self, proposals: Sequence[Proposal], ask: Ask | None) -> None:
         """What a reproducible study asks may wait for its turn; all else is launched at once."""
         state: Literal["queued", "running"] = "running" if self._lookahead is None else "queued"
         if state == "queued":
             self._queued.update(p.id for p in proposals)
         keys = self.plan.architecture_keys(proposals)
-        records = [ProposalRecord(p, key, state) for p, key in zip(proposals, keys, strict=True)]
+        records = [ProposalRecord(p, key, state, ask) for p, key in zip(proposals, keys, strict=True)]
         snapshot = Snapshot(self._told, self.strategy.asked, self.strategy.state_dict())
         self.store.insert_proposals(self.study, self.epoch, records, snapshot)
         self._numbers.update({p.id: p.number for p in proposals})
@@ -189,7 +192,7 @@ class StudyLoop:
     def enter(self, config: Configuration) -> Proposal:
         """A proposal for a result that was found elsewhere: stored and running, for `completed` to end."""
         proposal = self.strategy.enter(config)
-        self._insert([proposal])
+        self._insert([proposal], None)
         self._running[proposal.id] = proposal
         return proposal
 

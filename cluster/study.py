@@ -14,6 +14,7 @@ from archfront.cluster._history import with_pasts
 from archfront.cluster._in_process import run_in_process
 from archfront.cluster._loop import Progress, StudyLoop
 from archfront.cluster._plan import Plan, bound_space
+from archfront.cluster._replay import Replay, replayed
 from archfront.cluster._request import FUNCTION_AND_MODEL, Request, record_of, seconds_of
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._trial_files import TrialFiles
@@ -206,10 +207,7 @@ class Study:
         from archfront.cluster._bank import bank_of
 
         files = TrialFiles(f"{self.store.files_url}/trials")
-        given = self._given["space"]
-        space = given if isinstance(given, ModelSpace) else None
-        if not self.record.private:
-            space = space or bound_space(self.record)
+        space = self._own_space()
         plan = Plan.of(
             self.record,
             files=files,
@@ -220,6 +218,13 @@ class Study:
         )
         self.store.put_devices([device.record() for device in plan.devices.values()])
         return plan
+
+    def _own_space(self) -> ModelSpace | None:
+        """The model space, as it was given or bound again; None for a function."""
+        if self.record.private:
+            return None
+        given = self._given["space"]
+        return given if isinstance(given, ModelSpace) else bound_space(self.record)
 
     def tell(self, config: Configuration, metrics: Mapping[str, float]) -> None:
         """Store a result found elsewhere; it counts as a trial of this study. Parameters that `config` leaves out have
@@ -268,6 +273,21 @@ class Study:
     def calibration(self) -> tuple[Calibration, ...]:
         """What the strategy predicted against what was found, one per predicted metric; empty without any."""
         return calibration_of(self.store, self.name)
+
+    def replay(self) -> Replay:
+        """Ask a fresh strategy again as it was asked, told what it was told: where it differs, if it does.
+
+        Raises UsageError for a study whose asks were not stored, or that cannot be rebuilt here.
+        """
+        plan = Plan.of(
+            self.record,
+            files=TrialFiles(f"{self.store.files_url}/trials"),
+            stored={},
+            space=self._own_space(),
+            evaluate=_foreign,
+            measure=False,
+        )
+        return replayed(self.store, plan)
 
     def summary(self) -> Summary:
         """The stable keys of `search --json`."""

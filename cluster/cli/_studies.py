@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from archfront.cluster.cli._output import console, document, split_list, table
 from archfront.cluster.cli._show import show, text
 from archfront.spaces._errors import UnknownNameError, UsageError
 
+if TYPE_CHECKING:
+    from archfront.cluster._replay import Replay
+
 __all__ = ["register"]
 
 
@@ -20,8 +24,42 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help="List the studies of a store; `studies rm NAME` removes one.")(studies)
     app.command(help="A study or one configuration: values, learning curve, failures.")(show)
+    app.command(help="Ask a study's strategy again as it was asked: are its proposals the same?")(replay)
     app.command(help="Hypervolume against evaluations of several studies, from one reference point.")(compare)
     app.command(help="Remove weights that are on no front, and files that nothing names.")(gc)
+
+
+def replay(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a study's asks from what it was told. Ends with 1 when a proposal differs."""
+    from archfront.cluster.store import Store
+    from archfront.cluster.study import Study
+
+    with Store(store) as opened:
+        found = Study.open(study, store=opened).replay()
+    if as_json:
+        document(asdict(found))
+    else:
+        for line in _replayed(found):
+            console().print(line, markup=False, soft_wrap=True)
+    if found.difference is not None:
+        raise typer.Exit(1)
+
+
+def _replayed(found: Replay) -> Iterator[str]:
+    gone = found.difference
+    if gone is None:
+        yield f"study {found.study!r}: all {found.proposals} proposals of {found.strategy} are the same"
+        return
+    yield f"study {found.study!r}: proposal {gone.number} differs, after {gone.told} evaluations were told"
+    yield f"  stored   ({gone.stored_origin}): {gone.stored}"
+    now = "nothing" if gone.proposed is None else f"({gone.proposed_origin}): {gone.proposed}"
+    yield f"  replayed {now}"
+    if found.determinism == "none":
+        yield f"  {found.strategy} promises no determinism"
 
 
 def studies(

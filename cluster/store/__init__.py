@@ -5,6 +5,7 @@ from archfront.cluster.store._front_result import FrontPoint, FrontResult
 from archfront.cluster.store._front_spec import ALL_DEVICES
 from archfront.cluster.store._records import (
     ArtefactRecord,
+    Ask,
     Counts,
     DeviceRecord,
     DeviceSession,
@@ -22,6 +23,7 @@ from archfront.cluster.store._store import Store
 __all__ = [
     "ALL_DEVICES",
     "ArtefactRecord",
+    "Ask",
     "CalibrationRow",
     "Counts",
     "DeviceRecord",

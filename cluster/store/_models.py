@@ -107,7 +107,8 @@ class StudyRow(Base):
 
 
 class ProposalRow(Base):
-    """What a strategy wants tried. `state` is queued, running or done."""
+    """What a strategy wants tried. `state` is queued, running or done. The ask that it came from: its number in the
+    study, how many it wanted, how much had been told; null for what was entered, or asked before this was kept."""
 
     __tablename__ = "proposal"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -121,6 +122,9 @@ class ProposalRow(Base):
     iteration: Mapped[int]
     predicted: Mapped[Json]
     state: Mapped[str]
+    ask_number: Mapped[int | None]
+    ask_size: Mapped[int | None]
+    ask_told: Mapped[int | None]
     __table_args__ = (
         UniqueConstraint("study_id", "number"),
         UniqueConstraint("study_id", "key"),

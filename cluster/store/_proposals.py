@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from archfront.cluster.store._artefacts import ArtefactMethods
 from archfront.cluster.store._codec import chunks
 from archfront.cluster.store._models import ProposalRow, ReportRow, SnapshotRow
-from archfront.cluster.store._records import ProposalRecord, ProposalState, Report, Snapshot
+from archfront.cluster.store._records import Ask, ProposalRecord, ProposalState, Report, Snapshot
 from archfront.cluster.store._sql import insert_new
 from archfront.cluster.store._studies import locked_study, study_id
 from archfront.search._types import Proposal
@@ -96,7 +96,7 @@ class ProposalMethods(ArtefactMethods):
 
 
 def _row(study: int, record: ProposalRecord) -> dict[str, Any]:
-    proposal = record.proposal
+    proposal, ask = record.proposal, record.ask
     return {
         "id": proposal.id,
         "study_id": study,
@@ -109,6 +109,9 @@ def _row(study: int, record: ProposalRecord) -> dict[str, Any]:
         "iteration": proposal.iteration,
         "predicted": {name: list(pair) for name, pair in proposal.predicted.items()},
         "state": record.state,
+        "ask_number": None if ask is None else ask.number,
+        "ask_size": None if ask is None else ask.size,
+        "ask_told": None if ask is None else ask.told,
     }
 
 
@@ -123,4 +126,6 @@ def _record(row: Any) -> ProposalRecord:
         row["iteration"],
         {name: (float(mean), float(std)) for name, (mean, std) in row["predicted"].items()},
     )
-    return ProposalRecord(proposal, row["architecture_key"], row["state"])
+    number = row["ask_number"]
+    ask = None if number is None else Ask(number, row["ask_size"], row["ask_told"])
+    return ProposalRecord(proposal, row["architecture_key"], row["state"], ask)

@@ -11,6 +11,7 @@ from archfront.spaces._errors import StoreError, UsageError
 
 __all__ = [
     "ArtefactRecord",
+    "Ask",
     "Counts",
     "DeviceRecord",
     "DeviceSession",
@@ -107,12 +108,24 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """One call of a strategy's `ask`: its number in the study, how many proposals it wanted, and how many evaluations
+    had been told."""
+
+    number: int
+    size: int
+    told: int
+
+
+@dataclass(frozen=True)
 class ProposalRecord:
-    """A proposal, the key of its architecture parameters, and how far it is."""
+    """A proposal, the key of its architecture parameters, how far it is, and the ask that it came from: None for what
+    was entered, and in studies of before this was kept."""
 
     proposal: Proposal
     architecture_key: str
     state: ProposalState = "queued"
+    ask: Ask | None = None
 
 
 @dataclass(frozen=True)
