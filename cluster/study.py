@@ -105,10 +105,27 @@ class Study:
 
         `workers=0` runs in this process; otherwise on a local Ray of that many slots, or on the cluster at `address`.
         A study that was interrupted continues where it was. Raises UsageError before anything runs for a request that
-        cannot be met; KeyboardInterrupt leaves a study that can be resumed.
+        cannot be met, StoreError for a study that another process runs; KeyboardInterrupt leaves a study that can be
+        resumed.
         """
         started = time.monotonic()
         self._check_engine(workers, address)
+        with self.store.driving(self.name):
+            return self._run(started, trials, minutes, workers, address, evaluate, watch, verbose)
+
+    def _run(
+        self,
+        started: float,
+        trials: int | None,
+        minutes: float | None,
+        workers: int,
+        address: str | None,
+        evaluate: Callable[..., Any] | str | None,
+        watch: Watch,
+        verbose: bool,
+    ) -> Summary:
+        if self._record is not None:
+            self._record = self.store.study(self.name)  # another sitting may have ended since it was opened
         self._begin(trials, minutes, evaluate)
         if self.record.status == "done":
             return self.summary()
@@ -232,6 +249,10 @@ class Study:
 
         A study that begins so has a total of one trial until `run(trials=...)` says more.
         """
+        with self.store.driving(self.name):
+            self._tell(config, metrics)
+
+    def _tell(self, config: Configuration, metrics: Mapping[str, float]) -> None:
         self._begin(self._told_total(), None, None, foreign=True)
         epoch = self.store.begin_sitting(self.name)
         loop = StudyLoop(self.store, self._plan(self._function or _foreign), epoch, capacity=1)

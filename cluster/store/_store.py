@@ -5,6 +5,7 @@ from __future__ import annotations
 from archfront.cluster.store._artefacts import ArtefactMethods
 from archfront.cluster.store._bench import BenchMethods
 from archfront.cluster.store._calibration import CalibrationMethods
+from archfront.cluster.store._driving import DrivingMethods
 from archfront.cluster.store._front_query import FrontMethods
 from archfront.cluster.store._proposals import ProposalMethods
 from archfront.cluster.store._record import RecordMethods
@@ -17,6 +18,7 @@ __all__ = ["Store"]
 
 class Store(
     StudyMethods,
+    DrivingMethods,
     ProposalMethods,
     RecordMethods,
     ValueMethods,
