@@ -344,10 +344,10 @@ class StudyLoop:
         self.strategy.tell([outcome.evaluation for outcome in outcomes])
         for outcome in outcomes:
             self._count(outcome.evaluation)
-            self._next_number = self._numbers[outcome.proposal] + 1
+            self._next_number = self._numbers.pop(outcome.proposal) + 1
             if self.plan.evaluator.trains:
                 self.plan.files.remove(f"{outcome.proposal}.checkpoint", f"{outcome.proposal}.weights")
-        if self._told % GC_EVERY < len(outcomes):
+        if self.plan.evaluator.trains and self._told % GC_EVERY < len(outcomes):
             self._sweep()
         self._watch(self.progress())
 
