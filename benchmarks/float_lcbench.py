@@ -20,7 +20,7 @@ from archfront import spaces
 from archfront.cluster.bench.search import Comparison, compare
 from archfront.cluster.store import Store
 
-STRATEGIES = ("auto", "ehvi", "linas", "nsga2", "random", "peer:optuna:tpe", "peer:optuna:gp")
+STRATEGIES = ("bayesian", "ehvi", "linas", "nsga2", "random", "peer:optuna:tpe", "peer:optuna:gp")
 OBJECTIVES = ("error", "train_s")
 SHOWN = (25, 50, 75, 100)
 Row = Mapping[str, Any]
@@ -80,7 +80,7 @@ def main() -> None:
 `lcbench` (7 parameters, none of them a choice), objectives `{"` and `".join(OBJECTIVES)}` after 52 epochs, {SHOWN[-1]}
 evaluations one after the other, seeds 0 to {asked.seeds - 1}. Hypervolume up to the quantiles .75 and .95 of 1,000
 random configurations, as a share of the largest that any run found on the task; mean and standard error over seeds
-(of the mean over tasks in the rows "all"). `auto` stands for `bayesian` here. `peer:` are Optuna's own loops.
+(of the mean over tasks in the rows "all"). `auto` stands for `ehvi`. `peer:` are Optuna's own loops.
 """,
         table(by_task),
         {},

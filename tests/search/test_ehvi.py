@@ -250,7 +250,7 @@ class TestAuto:
         [
             (CELLS, 100, "ehvi"),
             (MIXED, 100, "ehvi"),
-            (SearchSpace(Real("x", 0, 1), Integer("n", 1, 50)), 100, "bayesian"),
+            (SearchSpace(Real("x", 0, 1), Integer("n", 1, 50)), 100, "ehvi"),
             (CELLS, 5, "random"),
             (CELLS, 500, "random"),
             (MIXED, 5_000, "nsga2"),
