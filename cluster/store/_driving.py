@@ -34,8 +34,10 @@ class DrivingMethods(Opened):
 
     @contextlib.contextmanager
     def _on_server(self, study: str) -> Iterator[None]:
-        key = int.from_bytes(hashlib.sha256(f"archfront study {study}".encode()).digest()[:8], signed=True)
         with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            schema = connection.scalar(text("select current_schema()"))  # several stores may share a database
+            name = f"archfront {schema} {study}"
+            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
             if not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key}):
                 raise _busy(study, "another process")
             try:

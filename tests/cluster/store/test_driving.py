@@ -38,6 +38,21 @@ def test_one_at_a_time(url: str, store: Store) -> None:
     assert left is None or not list(left.glob("*-run-*"))
 
 
+def test_stores_of_one_database_do_not_see_each_other(url: str, store: Store) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("a file is one store")
+    schema = url.rpartition("%3D")[2]
+    with store._writer.begin() as connection:
+        connection.exec_driver_sql(f"create schema {schema}_other")
+    try:
+        with Store(f"{url}_other") as other, store.driving("mine"), other.driving("mine"):
+            pass
+    finally:
+        with store._writer.begin() as connection:
+            connection.exec_driver_sql("set local client_min_messages = warning")
+            connection.exec_driver_sql(f"drop schema {schema}_other cascade")
+
+
 def test_what_fails_inside_makes_room(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.driving("mine"):
         raise ZeroDivisionError
