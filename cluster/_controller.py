@@ -39,9 +39,9 @@ class News:
 class Controller:
     """An async actor around `Leases`."""
 
-    def __init__(self, deaths: int) -> None:
+    def __init__(self, deaths: int, patience: float) -> None:
         self.id = uuid.uuid4().hex
-        self.leases = Leases(time.monotonic, deaths=deaths)
+        self.leases = Leases(time.monotonic, deaths=deaths, patience=patience)
         self._over = False
         self._reports: list[Report] = []
         self._offered = asyncio.Event()

@@ -11,7 +11,7 @@ from typing import Literal
 from archfront.cluster._trial import TrialResult
 from archfront.search._types import Configuration
 
-__all__ = ["LARGEST_LEASE", "Leases", "Work", "lease_size"]
+__all__ = ["LARGEST_LEASE", "PATIENCE_SECONDS", "Leases", "Work", "lease_size"]
 
 LEASE_SECONDS = 0.1
 """Of work in one lease, as far as the mean of the evaluations so far says: a call costs a millisecond."""

@@ -127,7 +127,7 @@ class StudyLoop:
             room = min(n, self.capacity - len(self._running))
             if room < 1:
                 return "wait"
-            if len(self._queue) < room:
+            if len(self._queue) < room or self._lookahead is not None:
                 self._ask_more(room - len(self._queue))
             if not self._queue:
                 if self._unmeasured and not self._ended:  # the strategy waits for them
@@ -152,7 +152,8 @@ class StudyLoop:
     def _ask_more(self, n: int) -> None:
         """Queue n more proposals, or as far as a reproducible study looks ahead.
 
-        There proposal i is asked when exactly the evaluations before i - K are told, so after every single tell.
+        There proposal i is asked when exactly the evaluations before i - K are told, so after every single tell, and
+        first thing where a killed sitting had no time to.
         """
         if self._lookahead is None:
             self._ask(n)
@@ -172,7 +173,7 @@ class StudyLoop:
             return True
         if asked.reason in ("budget", "exhausted"):
             self._ended = asked.reason
-        elif not (self._running or self._unmeasured or self._queue):
+        elif not (self._running or self._unmeasured or self._ready or self._queue):
             raise ArchfrontError(
                 f"strategy {self.record.strategy!r} waits although nothing is running", "its propose() must return some"
             )

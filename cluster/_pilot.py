@@ -17,7 +17,8 @@ from archfront.cluster.store import Report
 
 __all__ = ["RECONNECT_SECONDS", "Job", "pilot"]
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEATS = 12
+"""Signs of life within the patience that a study has with its workers."""
 REPORT_SECONDS = 1.0
 """Reports of a long evaluation are sent this often."""
 COLLECT_SECONDS = 10.0
@@ -32,6 +33,7 @@ class Job:
 
     controller: Any
     evaluator: Evaluator
+    patience: float
 
 
 def pilot(config: dict[str, Any], job: Job) -> None:
@@ -46,7 +48,7 @@ def pilot(config: dict[str, Any], job: Job) -> None:
     wire = _Wire(job.controller, str(slot))
     results: list[TrialResult] = []
     seconds, collected = 0.0, time.monotonic()
-    with wire.beating():
+    with wire.beating(job.patience / HEARTBEATS):
         while True:
             try:
                 answer = wire.exchange(results, seconds)
@@ -115,12 +117,12 @@ class _Wire:
         return report
 
     @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
-        """Signs of life from a thread while an evaluation runs."""
+    def beating(self, seconds: float) -> Iterator[None]:
+        """Signs of life from a thread while an evaluation runs, one every so many seconds."""
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
+            while not over.wait(seconds):
                 self.controller.hear.remote(self.slot, self.incarnation)
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from archfront.cluster._controller import Controller, News
-from archfront.cluster._leases import Work, lease_size
+from archfront.cluster._leases import PATIENCE_SECONDS, Work, lease_size
 from archfront.cluster._loop import StudyLoop
 from archfront.cluster._pilot import RECONNECT_SECONDS, Job, pilot
 from archfront.spaces._errors import ArchfrontError
@@ -36,7 +36,8 @@ class Pilots:
         self.loop, self.slots = loop, loop.capacity
         deaths = loop.record.options["max_failures"] + 1
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(Controller)
-        self._controller = actor.remote(deaths)
+        self._patience = loop.record.options.get("patience", PATIENCE_SECONDS)
+        self._controller = actor.remote(deaths, self._patience)
         self._known = ""
         self._asking = math.nan
         self._leave = threading.Event()
@@ -47,7 +48,7 @@ class Pilots:
         """One pilot."""
         from ray import tune
 
-        return tune.with_parameters(pilot, job=Job(self._controller, self.loop.plan.evaluator))
+        return tune.with_parameters(pilot, job=Job(self._controller, self.loop.plan.evaluator, self._patience))
 
     def tune_options(self) -> dict[str, Any]:
         """Of `TuneConfig`."""

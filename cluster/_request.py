@@ -11,6 +11,7 @@ from archfront import search, spaces, trainers
 from archfront.cluster._device import Device, cpu_model
 from archfront.cluster._goals import goals_of, parsed_constraints, refuse_too_many
 from archfront.cluster._history import Past, lessons_of
+from archfront.cluster._leases import PATIENCE_SECONDS
 from archfront.cluster._protocol import protocol_of, protocol_of_function
 from archfront.cluster.store import StudyRecord
 from archfront.search._auto import AUTO, choose
@@ -43,7 +44,8 @@ class Request:
     objects, `evaluate` a function or its dotted path; a `foreign` study begins with results found elsewhere.
     `settings` are (name, (value,)) or (name, (low, high)). `start` are configurations to try first, `start_from` names
     a study whose front is tried next; `popdb` names one whose history reduces the space (the studies as read from the
-    store stand there when a record is made)."""
+    store stand there when a record is made). A configuration that kills its worker is tried `max_failures` more times;
+    a worker that was not heard for `patience` seconds loses its work to another one."""
 
     name: str
     space: str | SearchSpace | ModelSpace
@@ -77,6 +79,7 @@ class Request:
     fresh: bool = False
     keep: str = "front"
     max_failures: int = 1
+    patience: float = PATIENCE_SECONDS
 
 
 SCHEDULERS = ("none", "asha", "moasha", "median")
@@ -179,6 +182,10 @@ def _check_choices(request: Request) -> None:
             raise UsageError(f"{name}={text!r} is one string", f"give a list: {name}={text.split(',')!r}")
     if request.lookahead < 1:
         raise UsageError(f"lookahead={request.lookahead} must be at least 1")
+    if request.max_failures < 0:
+        raise UsageError(f"max_failures={request.max_failures} must be at least 0")
+    if not request.patience > 0:
+        raise UsageError(f"patience={request.patience:g} seconds must be above 0")
     if request.scheduler != "none" and request.reproducible:
         raise UsageError(f"--scheduler {request.scheduler} depends on timing", "leave --reproducible out")
     if request.scheduler != "none" and request.supernet is not None:
@@ -332,6 +339,7 @@ def _options(request: Request) -> dict[str, Any]:
         "fresh": request.fresh,
         "keep": request.keep,
         "max_failures": request.max_failures,
+        "patience": request.patience,
         "hardware": cpu_model(),
     }
 

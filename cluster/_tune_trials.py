@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from archfront.cluster._memory import give_memory_back, keep_memory
 from archfront.cluster._schedulers import reported_metric, scheduler
 from archfront.cluster._trial import Evaluator, TrialResult, run_trial
 from archfront.cluster.store import Report
+from archfront.search._types import Proposal
 from archfront.spaces._errors import ArchfrontError
 
 __all__ = ["TuneTrials"]
@@ -74,10 +76,11 @@ class TuneTrials:
         }
 
     def run_options(self) -> dict[str, Any]:
-        """Of `RunConfig`."""
+        """Of `RunConfig`. A dead worker's proposal is suggested again: Tune's own retries leave out the deaths of
+        workers that were just being handed on from one trial to the next."""
         from ray import tune
 
-        return {"failure_config": tune.FailureConfig(max_failures=self.loop.record.options["max_failures"])}
+        return {"failure_config": tune.FailureConfig(max_failures=0)}
 
     @contextlib.contextmanager
     def driving(self) -> Iterator[None]:
@@ -99,7 +102,10 @@ def _adapter(loop: StudyLoop) -> Any:
         def __init__(self, loop: StudyLoop) -> None:
             super().__init__(metric=reported_metric(loop.record.objectives), mode="min")
             self.loop = loop
-            self._proposals: dict[str, str] = {}
+            self._limit = loop.record.options["max_failures"] + 1
+            self._proposals: dict[str, Proposal] = {}
+            self._deaths: Counter[str] = Counter()
+            self._again: deque[Proposal] = deque()
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -107,26 +113,36 @@ def _adapter(loop: StudyLoop) -> Any:
         def suggest(self, trial_id: str) -> Any:
             if self.error is not None:
                 return Searcher.FINISHED
-            try:
-                step = self.loop.next()
-            except Exception as error:
-                self.error = error
-                return Searcher.FINISHED
-            if isinstance(step, str):
-                return None if step == "wait" else Searcher.FINISHED
-            (proposal,) = step
-            self._proposals[trial_id] = proposal.id
+            if self._again:
+                proposal = self._again.popleft()
+            else:
+                try:
+                    step = self.loop.next()
+                except Exception as error:
+                    self.error = error
+                    return Searcher.FINISHED
+                if isinstance(step, str):
+                    return Searcher.FINISHED if step == "done" and not self.loop.running else None
+                (proposal,) = step
+            self._proposals[trial_id] = proposal
             return {"proposal": proposal.id, "config": json.dumps(proposal.config)}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if self.error is None and "metrics" in result and "final" not in result:
-                report = Report(self._proposals[trial_id], result["epoch"], json.loads(result["metrics"]))
+                report = Report(self._proposals[trial_id].id, result["epoch"], json.loads(result["metrics"]))
                 self._guarded(lambda: self.loop.reported([report]))
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             proposal = self._proposals.pop(trial_id, None)
-            if self.error is None and proposal is not None:
-                self._guarded(lambda: self.loop.completed([_result(proposal, result, error, self.loop)]))
+            if self.error is not None or proposal is None:
+                return
+            if error or result is None:
+                self._deaths[proposal.id] += 1
+                if self._deaths[proposal.id] < self._limit:
+                    self._again.append(proposal)
+                    return
+            ended = _result(proposal.id, None if error else result, self._deaths.pop(proposal.id, 0))
+            self._guarded(lambda: self.loop.completed([ended]))
 
         def _guarded(self, call: Any) -> None:
             try:
@@ -143,10 +159,9 @@ def _adapter(loop: StudyLoop) -> Any:
     return StudySearcher(loop)
 
 
-def _result(proposal: str, result: dict[str, Any] | None, error: bool, loop: StudyLoop) -> TrialResult:
+def _result(proposal: str, result: dict[str, Any] | None, deaths: int) -> TrialResult:
     """What a Tune trial's end means."""
-    if error or result is None:
-        deaths = loop.record.options["max_failures"] + 1
+    if result is None:
         return TrialResult(proposal, "failed", error=f"the worker process died ({deaths} times)")
     if (final := result.get("final")) is not None:
         return TrialResult(**json.loads(final))

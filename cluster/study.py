@@ -16,6 +16,7 @@ from archfront.cluster._loop import Progress, StudyLoop
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._replay import Replay, replayed
 from archfront.cluster._request import FUNCTION_AND_MODEL, Request, record_of, seconds_of
+from archfront.cluster._table_hash import table_hash
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.front import Front
@@ -309,6 +310,11 @@ class Study:
             measure=False,
         )
         return replayed(self.store, plan)
+
+    def table_hash(self) -> str:
+        """SHA-256 of keys, origins, statuses and metrics in the order of proposals, without what was measured: two
+        studies of one seed have the same with `reproducible`."""
+        return table_hash(self.store, self.name)
 
     def summary(self) -> Summary:
         """The stable keys of `search --json`."""

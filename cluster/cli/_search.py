@@ -54,6 +54,13 @@ def search(
     seed: Annotated[int, typer.Option(help="Of the strategy.")] = 0,
     train_seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
     reproducible: Annotated[bool, typer.Option("--reproducible", help="The same seed gives the same table.")] = False,
+    lookahead: Annotated[
+        int, typer.Option(help="With --reproducible: how many trials may run at once. It is part of the result.", min=1)
+    ] = 8,
+    max_failures: Annotated[
+        int, typer.Option(help="How often a configuration whose worker died is tried again.", min=0)
+    ] = 1,
+    patience: Annotated[float, typer.Option(help="Seconds after which a worker that says nothing is given up.")] = 60,
     start: Annotated[
         str | None, typer.Option(help="What to try first: a JSON list of configurations, or a STUDY's front.")
     ] = None,
@@ -96,6 +103,9 @@ def search(
         "seed": seed,
         "train_seed": train_seed,
         "reproducible": reproducible,
+        "lookahead": lookahead,
+        "max_failures": max_failures,
+        "patience": patience,
         "popdb": popdb,
         "popdb_threshold": popdb_threshold,
         "fresh": fresh,

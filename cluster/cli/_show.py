@@ -65,6 +65,7 @@ def show(
 
 def _show_study(store: Store, name: str, curve: Path | None, device: str | None, as_json: bool) -> None:
     from archfront.cluster._plot import plot_curve
+    from archfront.cluster._table_hash import table_hash
     from archfront.cluster.study import summary_of
 
     record = store.study(name)
@@ -85,6 +86,7 @@ def _show_study(store: Store, name: str, curve: Path | None, device: str | None,
         "seed": record.seed,
         "train_seed": record.train_seed,
         "trials": record.budget.trials,
+        "table_hash": table_hash(store, name),
         "failures": failures,
     }
     if curve is not None:

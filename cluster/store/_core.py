@@ -19,7 +19,8 @@ from archfront.cluster.store._migrate import check_file, is_current, migrate
 __all__ = ["Opened"]
 
 T = TypeVar("T")
-_RETRY_AFTER_S = (0.2, 0.5, 1.0, 2.0)
+_RETRY_AFTER_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""A server that is started again is waited for, half a minute in all."""
 _RETRIABLE = {"40001", "40P01"}  # serialisation failure, deadlock
 
 

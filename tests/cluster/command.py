@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,10 @@ class Done:
 Command = Callable[..., Done]
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: str, environment: Mapping[str, str] = os.environ, **options: Any) -> subprocess.Popen[str]:
     """The command as a process of its own. It hears SIGINT, as in a terminal: tests that run behind `nohup` or `&`
     would hand on that it is ignored."""
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**environment, "PYTHONPATH": os.getcwd()}
     hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{hears}; from archfront.cluster.cli import main; main()", *arguments]
     return subprocess.Popen(
