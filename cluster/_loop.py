@@ -289,7 +289,7 @@ class StudyLoop:
     def _stored(self, proposals: Sequence[Proposal]) -> dict[str, _Ended]:
         """The facts that stand in for trials, by proposal id: nothing is trained twice under one protocol and seed."""
         record = self.record
-        if record.options["fresh"]:
+        if record.options["fresh"] or record.private:
             return {}
         facts = self.store.facts(
             record.identity,

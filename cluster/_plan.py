@@ -125,9 +125,9 @@ class Plan:
         return self.space.protocol_of(self.record.options["epochs"])
 
     def architecture_keys(self, proposals: Sequence[Proposal]) -> list[str]:
-        """Keys of what `build` and `prepare` read; the proposals' own for a bare search space."""
+        """Keys of what `build` and `prepare` read; empty for a bare search space, which has no architectures."""
         if self.model_space is None:
-            return [proposal.key for proposal in proposals]
+            return [""] * len(proposals)
         return self.architecture_keys_of([proposal.config for proposal in proposals])
 
     def architecture_keys_of(self, configs: Sequence[Configuration]) -> list[str]:

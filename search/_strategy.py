@@ -99,6 +99,8 @@ class Strategy(ABC):
         self.unusable: list[Evaluation] = []
         self._pending: dict[str, Proposal] = {}
         self._start = list(start)
+        self._prefix = uuid.uuid4().hex[:24]
+        """Of all ids of this sitting: neighbours in time are neighbours in every index."""
         self._keys: set[str] = set()
         self._told_ids: set[str] = set()
         self._asked = 0
@@ -251,7 +253,7 @@ class Strategy(ABC):
             if key in self._keys:
                 continue
             proposal = Proposal(
-                uuid.uuid4().hex,
+                f"{self._prefix}{self._asked:08x}",
                 self._asked,
                 config,
                 key,

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
@@ -69,8 +69,19 @@ class Scope:
         if keys is not None and architectures:
             keys = {*keys, *self._keys_of(connection, architectures)}
         read = self._from_facts if self.study is None else self._from_study
-        found = read(connection, names, keys)
-        wanted = None if keys is None else {c.architecture_key for c in found}
+        return self._filled(connection, read(connection, names, keys), names, every=keys is None)
+
+    def completed(
+        self, connection: Connection, told: Sequence[Candidate], names: Mapping[str, Slot]
+    ) -> list[Candidate]:
+        """The same of a study's evaluations that were told just now, which need not be read."""
+        return self._filled(connection, [replace(one, values=dict(one.values)) for one in told], names, every=False)
+
+    def _filled(
+        self, connection: Connection, found: list[Candidate], names: Mapping[str, Slot], *, every: bool
+    ) -> list[Candidate]:
+        """With device medians and analytic values."""
+        wanted = None if every else {c.architecture_key for c in found}
         slots = set(names.values())
         medians = device_medians(connection, self.identity, self.signature, {s for s in slots if s[1]}, wanted)
         for candidate in found:

@@ -27,12 +27,17 @@ __all__ = [
 T = TypeVar("T")
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # `json.dumps` would make one for each call
+
+
 def dumps(thing: Any) -> str:
     """JSON that every database takes: NaN and infinities become "nan", "inf", "-inf", which float() reads back."""
+    if not thing and type(thing) in (dict, list):
+        return "{}" if type(thing) is dict else "[]"
     try:
-        return json.dumps(thing, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(thing)
     except (TypeError, ValueError):
-        return json.dumps(_plain(thing), allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(_plain(thing))
 
 
 def _plain(thing: Any) -> Any:

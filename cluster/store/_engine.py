@@ -16,7 +16,13 @@ from archfront.spaces._errors import StoreError
 __all__ = ["DEFAULT_URL", "address", "engines", "explained", "shown", "sqlite_file"]
 
 DEFAULT_URL = "sqlite:///archfront.db"
-_PRAGMAS = ("journal_mode=wal", "synchronous=full", "busy_timeout=30000", "foreign_keys=on")
+_PRAGMAS = (
+    "journal_mode=wal",
+    "synchronous=full",
+    "busy_timeout=30000",
+    "foreign_keys=on",
+    "wal_autocheckpoint=10000",  # pages: a page that a thousand transactions change is copied back once, not often
+)
 _POSTGRES = {"postgresql", "postgres", "postgresql+psycopg"}
 
 

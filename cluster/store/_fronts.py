@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
@@ -35,9 +36,12 @@ def refresh(
     *,
     keys: Collection[str] = (),
     architectures: Collection[str] = (),
+    told: Mapping[int | None, Sequence[Candidate]] = MappingProxyType({}),
     everything: bool = False,
 ) -> None:
     """Bring locked fronts up to date after the values of `keys` or `architectures` (or everything) may have changed.
+
+    `told` has what `keys` are now, by study, where that is known without reading it.
 
     The number of statements does not grow with the number of keys, and nothing but these is read as long as no
     point on a front changes its values.
@@ -49,7 +53,12 @@ def refresh(
     for scope, mine in by_scope.items():
         names = {name: slot for journal in mine for name, slot in journal.spec.names.items()}
         whole = _once(scope, connection, names)
-        changed = whole() if everything else scope.candidates(connection, names, keys, architectures)
+        if everything:
+            changed = whole()
+        elif scope.study in told and not architectures:
+            changed = scope.completed(connection, told[scope.study], names)
+        else:
+            changed = scope.candidates(connection, names, keys, architectures)
         now = _last_sequence(connection, scope)
         for journal in mine:
             front = cache.front(connection, journal.spec)

@@ -129,7 +129,6 @@ class ProposalRow(Base):
         UniqueConstraint("study_id", "number"),
         UniqueConstraint("study_id", "key"),
         Index(None, "study_id", "state"),
-        Index(None, "key"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, insert, or_, select, update
 
+from archfront.cluster.store._candidates import Candidate
 from archfront.cluster.store._codec import chunks, finite, values_in, values_out
 from archfront.cluster.store._core import Opened
 from archfront.cluster.store._front_spec import select_specs
@@ -74,7 +75,7 @@ class RecordMethods(Opened):
             for part in chunks(list(new)):
                 done = update(ProposalRow).where(ProposalRow.id.in_([outcome.proposal for outcome, _ in part]))
                 connection.execute(done.values(state="done"))
-            self._refresh(connection, here, new, moved)
+            self._refresh(connection, here, new, moved, last)
             freeze_reference(connection, here, last + len(new))
             if seconds is not None:
                 connection.execute(update(StudyRow).where(StudyRow.id == here["id"]).values(seconds=seconds))
@@ -114,15 +115,34 @@ class RecordMethods(Opened):
 
         return self._read(read)
 
-    def _refresh(self, connection: Connection, here: Mapping[str, Any], new: Sequence[_New], moved: set[str]) -> None:
+    def _refresh(
+        self, connection: Connection, here: Mapping[str, Any], new: Sequence[_New], moved: set[str], last: int
+    ) -> None:
         protocols = {outcome.protocol or here["protocol"] for outcome, _ in new}
         specs = select_specs(connection, or_(FrontRow.study_id == here["id"], _fronts_of_facts(here, protocols)))
         keys = {outcome.evaluation.key for outcome, _ in new}
-        refresh(connection, self._cache, specs, keys=keys, architectures=moved)
+        told = {here["id"]: _candidates(here, new, last)} if here["private"] else {}
+        refresh(connection, self._cache, specs, keys=keys, architectures=moved, told=told)
         refresh_architectures(connection, self._cache, here["identity"], here["signature"], moved, but=specs)
 
 
 _New = tuple[Outcome, str]  # with its architecture key
+
+
+def _candidates(here: Mapping[str, Any], new: Sequence[_New], last: int) -> list[Candidate]:
+    """What was told of a private study, as its fronts see it: there nothing stands beside the evaluations."""
+    found = []
+    for sequence, (outcome, architecture) in enumerate(new, start=last + 1):
+        evaluation = outcome.evaluation
+        if evaluation.status == "ok":
+            values = {_slot(here, name): value for name, value in evaluation.values.items()}
+            found.append(Candidate(evaluation.key, architecture, sequence, outcome.proposal, None, values))
+    return found
+
+
+def _slot(here: Mapping[str, Any], name: str) -> tuple[str, str]:
+    metric, _, device = name.partition("@")
+    return metric, here["devices"].get(device, device) if device else ""
 
 
 def _unknown_yet(connection: Connection, name: str, study: int, outcomes: Sequence[Outcome]) -> list[_New]:
@@ -164,7 +184,10 @@ def _last(connection: Connection, study: int) -> tuple[int, int]:
 def _insert_observations(
     connection: Connection, here: Mapping[str, Any], new: Sequence[_New], now: float
 ) -> dict[str, int]:
-    """One observation for each outcome that observed something itself: their ids, by proposal."""
+    """One observation for each outcome that observed something itself: their ids, by proposal. A private study's are
+    of no use to anybody else: its evaluations say it all."""
+    if here["private"]:
+        return {}
     fresh = [(outcome, arch) for outcome, arch in new if outcome.reused is None and outcome.observed]
     if not fresh:
         return {}

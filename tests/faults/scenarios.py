@@ -6,11 +6,13 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -56,20 +58,21 @@ def _injected(scenario: str, done: Done, search: Search, folder: Path) -> list[I
 
 
 def _moments(rng: random.Random, search: Search, number: int) -> Iterator[int]:
-    """So many moments of a running search: told evaluations, which are remembered."""
+    """So many moments of a running search, fewer if it ends before: told evaluations, which are remembered."""
     told = 0
     for _ in range(number):
         told += rng.randint(2, BETWEEN)
-        search.wait_until(told)
+        if not search.wait_until(told):
+            return
         time.sleep(rng.uniform(0, 0.1))
         search.remember()
         told = max(told, len(search.before))
         yield len(search.before)
 
 
-def _trials(number: int) -> int:
-    """Enough that the study still runs at the last moment."""
-    return (number + 2) * (BETWEEN + 8)
+def _trials(number: int, meanwhile: int = 30) -> int:
+    """Enough that the study still runs at the last moment; so many are told while one fault is prepared."""
+    return (number + 1) * (BETWEEN + meanwhile)
 
 
 def _store(folder: Path, name: str, seed: int) -> str:
@@ -84,31 +87,47 @@ def pilots(folder: Path, nodes: Nodes, seed: int, kinds: Sequence[str]) -> list[
     ) as search:
         search.begin()
         done: Done = []
-        stalled: list[tuple[float, psutil.Process]] = []
-        for kind, told in zip(kinds, _moments(rng, search, len(kinds)), strict=True):
-            name = "ray::Controller" if kind == "controller" else "ray::ImplicitFunc"
-            victims = _victims(search, nodes, name, [process for _, process in stalled])
-            victim = rng.choice(victims)
-            if kind == "stall":
-                victim.send_signal(signal.SIGSTOP)
-                stalled.append((time.monotonic() + 2 * PATIENCE_S, victim))
-            else:
-                victim.kill()
-            done.append((kind, told, f"process {victim.pid}"))
-            stalled = _woken(stalled)
-        while stalled:
-            time.sleep(0.1)
-            stalled = _woken(stalled)
+        with _Stalls() as stalls:
+            for kind, told in zip(kinds, _moments(rng, search, len(kinds)), strict=False):
+                name = "ray::Controller" if kind == "controller" else "ray::ImplicitFunc"
+                victim = rng.choice(_victims(search, nodes, name, stalls.stalled))
+                if kind == "stall":
+                    stalls.stall(victim)
+                else:
+                    victim.kill()
+                done.append((kind, told, f"process {victim.pid}"))
         return _injected("pilots", done, search, folder)
 
 
-def _woken(stalled: list[tuple[float, psutil.Process]]) -> list[tuple[float, psutil.Process]]:
-    """Those whose time has not come; the others go on, with a lease that was given to somebody else."""
-    now = time.monotonic()
-    for until, process in stalled:
-        if until <= now and process.is_running():
-            process.send_signal(signal.SIGCONT)
-    return [(until, process) for until, process in stalled if until > now]
+class _Stalls:
+    """Processes that are held, each until its lease has been given to somebody else."""
+
+    def __init__(self) -> None:
+        self._timers: dict[psutil.Process, threading.Timer] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for timer in self._timers.values():
+            timer.join()
+
+    def stall(self, process: psutil.Process) -> None:
+        """Hold it for twice the study's patience."""
+        process.send_signal(signal.SIGSTOP)
+        timer = threading.Timer(2 * PATIENCE_S, _go_on, [process])
+        timer.start()
+        self._timers[process] = timer
+
+    @property
+    def stalled(self) -> list[psutil.Process]:
+        """Those that are held now."""
+        return [process for process, timer in self._timers.items() if timer.is_alive()]
+
+
+def _go_on(process: psutil.Process) -> None:
+    if process.is_running():
+        process.send_signal(signal.SIGCONT)
 
 
 def _victims(search: Search, nodes: Nodes, name: str, but: Sequence[psutil.Process] = ()) -> list[psutil.Process]:
@@ -143,7 +162,9 @@ def drivers(folder: Path, nodes: Nodes | None, seed: int, number: int) -> list[I
 def raylets(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injection]:
     """A node dies, its workers outlive it for a while, and another node comes."""
     rng = random.Random(seed)
-    with Search(_store(folder, "raylets", seed), _trials(number), seed, engine=("--address", nodes.address)) as search:
+    with Search(
+        _store(folder, "raylets", seed), _trials(number, 200), seed, engine=("--address", nodes.address)
+    ) as search:
         search.begin()
         done: Done = []
         for told in _moments(rng, search, number):
@@ -240,7 +261,7 @@ def workers(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injectio
         told = 0
         for turn in range(number):
             told += rng.randint(1, 4)
-            search.wait_until(told)
+            assert search.wait_until(told)
             time.sleep(rng.uniform(0, 0.5))
             search.remember()
             if turn == number - 1:

@@ -125,15 +125,20 @@ class Search:
         """Of an SQLite store."""
         return Path(self.url.removeprefix("sqlite:///"))
 
-    def wait_until(self, told: int) -> None:
-        """Until so many evaluations are told. Raises AssertionError when the search ends before, or stands still."""
+    def wait_until(self, told: int) -> bool:
+        """Until so many evaluations are told; False when the study ends before. Raises AssertionError when it stands
+        still."""
         assert self.process is not None
         deadline = time.monotonic() + GIVE_UP_S
         while self.told() < told:
             if self.process.poll() is not None:
-                self._go_on(self.end())
+                said = self.end()
+                if self._status() == "done":
+                    return False
+                self._go_on(said)
             assert time.monotonic() < deadline, f"no {told} evaluations within {GIVE_UP_S} s"
             time.sleep(0.05)
+        return True
 
     def remember(self) -> None:
         """Take down what is told now: all of it must be there at the end."""
@@ -164,7 +169,6 @@ class Search:
 
     def _go_on(self, said: str) -> None:
         """Another sitting of a search that ended with an error."""
-        assert self._status() != "done", f"the study ended before everything was done to it: {said}"
         assert self.sittings < self.most_sittings, said
         self.resume()
 
