@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Result, and_, bindparam, or_, select
 
 from archfront.cluster.store._candidates import Scope, Slot
 from archfront.cluster.store._codec import constraint_in, constraint_out, objective_in, objective_out
@@ -17,7 +17,7 @@ from archfront.cluster.store._models import FrontRow
 from archfront.predictors._prediction import GUESSED_KINDS
 from archfront.search._types import Constraint, Objective, Value
 
-__all__ = ["ALL_DEVICES", "FrontSpec", "select_specs", "specs_of_study"]
+__all__ = ["ALL_DEVICES", "FrontSpec", "facts_of", "select_specs", "specs_of_study", "specs_touched"]
 
 ALL_DEVICES = "*"
 """The device of a study's front over all of its objectives, kept when they lie on several devices."""
@@ -97,11 +97,38 @@ def specs_of_study(
     return [*fronts, spec(ALL_DEVICES, used)] if len(used) > 1 else fronts
 
 
+def facts_of(identity: Any, task_identity: Any, protocols: Any) -> ColumnElement[bool]:
+    """Which fronts are those of everyone's facts of a space, task and protocols."""
+    return and_(
+        FrontRow.study_id.is_(None),
+        FrontRow.identity == identity,
+        FrontRow.task_identity == task_identity,
+        FrontRow.protocol.in_(protocols),
+    )
+
+
+_SPECS = select(FrontRow.__table__).order_by(FrontRow.__table__.c.id)
+_TOUCHED = _SPECS.where(
+    or_(
+        FrontRow.study_id == bindparam("study"),
+        facts_of(bindparam("space"), bindparam("task"), bindparam("protocols", expanding=True)),
+    )
+).with_for_update()
+
+
+def specs_touched(connection: Connection, study: Mapping[str, Any], protocols: Collection[str]) -> list[FrontSpec]:
+    """The kept fronts that a study's new evaluations may change, locked: its own, and those of everyone's facts."""
+    place = {"study": study["id"], "space": study["identity"], "task": study["task_identity"]}
+    return _specs(connection.execute(_TOUCHED, {**place, "protocols": sorted(protocols)}))
+
+
 def select_specs(connection: Connection, *where: ColumnElement[bool], lock: bool = True) -> list[FrontSpec]:
     """The kept fronts that fit, oldest first; `lock` holds other writers of them back until the transaction ends."""
-    table = FrontRow.__table__
-    query = select(table).where(*where).order_by(table.c.id)
-    rows = connection.execute(query.with_for_update() if lock else query).mappings()
+    query = _SPECS.where(*where)
+    return _specs(connection.execute(query.with_for_update() if lock else query))
+
+
+def _specs(found: Result[Any]) -> list[FrontSpec]:
     return [
         FrontSpec(
             Scope(row["study_id"], row["identity"], row["signature"], row["task_identity"], row["protocol"]),
@@ -111,5 +138,5 @@ def select_specs(connection: Connection, *where: ColumnElement[bool], lock: bool
             row["id"],
             row["version"],
         )
-        for row in rows
+        for row in found.mappings()
     ]

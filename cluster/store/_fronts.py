@@ -22,6 +22,19 @@ from archfront.search._types import Value
 __all__ = ["ask_for", "kind_of", "refresh", "refresh_architectures"]
 
 
+_POINTS = FrontPointRow.__table__.c
+_LAST_FACT = select(func.max(Observation.id))
+_LAST_TOLD = select(func.max(EvaluationRow.sequence)).where(EvaluationRow.study_id == bindparam("study"))
+_ENTER = insert(FrontPointRow)
+_LEAVE = (
+    update(FrontPointRow)
+    .where(_POINTS.front_id == bindparam("b_front"), _POINTS.key == bindparam("b_key"))
+    .where(_POINTS.left_sequence.is_(None))
+    .values(left_sequence=bindparam("b_left"))
+)
+_ADVANCE = update(FrontRow).where(FrontRow.__table__.c.id == bindparam("b_id")).values(version=bindparam("b_version"))
+
+
 def ask_for(connection: Connection, cache: FrontCache, specs: Sequence[FrontSpec]) -> None:
     """Keep these fronts from now on; one that is new is computed from what is there."""
     insert_new(connection, FrontRow.__table__, [spec.row() for spec in specs])
@@ -173,30 +186,21 @@ def _once(scope: Scope, connection: Connection, names: dict[str, Any]) -> Callab
 
 
 def _last_sequence(connection: Connection, scope: Scope) -> int:
-    query = select(func.max(Observation.id))
-    if scope.study is not None:
-        query = select(func.max(EvaluationRow.sequence)).where(EvaluationRow.study_id == scope.study)
-    return connection.scalar(query) or 0
+    if scope.study is None:
+        return connection.scalar(_LAST_FACT) or 0
+    return connection.scalar(_LAST_TOLD, {"study": scope.study}) or 0
 
 
 def _write(connection: Connection, cache: FrontCache, journals: Sequence[_Journal]) -> None:
     leaves = [leave for journal in journals for leave in journal.leaves]
     if leaves:
-        points = FrontPointRow.__table__.c
-        statement = (
-            update(FrontPointRow)
-            .where(points.front_id == bindparam("b_front"), points.key == bindparam("b_key"))
-            .where(points.left_sequence.is_(None))
-            .values(left_sequence=bindparam("b_left"))
-        )
-        connection.execute(statement, leaves)
+        connection.execute(_LEAVE, leaves)
     rows = [row for journal in journals for row in journal.rows]
     if rows:
-        connection.execute(insert(FrontPointRow), rows)
+        connection.execute(_ENTER, rows)
     moved = [journal.spec for journal in journals if journal.changed or journal.spec.version == 0]
     if moved:
         versions = [{"b_id": spec.id, "b_version": spec.version + 1} for spec in moved]
-        statement = update(FrontRow).where(FrontRow.__table__.c.id == bindparam("b_id"))
-        connection.execute(statement.values(version=bindparam("b_version")), versions)
+        connection.execute(_ADVANCE, versions)
         for spec in moved:
             cache.advance(spec.id, spec.version + 1)

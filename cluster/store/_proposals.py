@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from archfront.cluster.store._artefacts import ArtefactMethods
 from archfront.cluster.store._codec import chunks
@@ -17,6 +17,15 @@ from archfront.cluster.store._studies import locked_study, study_id
 from archfront.search._types import Proposal
 
 __all__ = ["ProposalMethods"]
+
+
+_FORGET = delete(SnapshotRow).where(SnapshotRow.study_id == bindparam("study"))
+_REMEMBER = insert(SnapshotRow)
+_LAUNCH = (
+    update(ProposalRow)
+    .where(ProposalRow.id.in_(bindparam("ids", expanding=True)), ProposalRow.state == "queued")
+    .values(state="running")
+)
 
 
 class ProposalMethods(ArtefactMethods):
@@ -36,10 +45,10 @@ class ProposalMethods(ArtefactMethods):
             here = locked_study(connection, study, epoch)["id"]
             insert_new(connection, ProposalRow.__table__, [_row(here, p) for p in proposals], "id")
             if snapshot is not None:
-                connection.execute(delete(SnapshotRow).where(SnapshotRow.study_id == here))
+                connection.execute(_FORGET, {"study": here})
                 state = {"sequence": snapshot.sequence, "proposals": snapshot.proposals, "state": snapshot.state}
                 row = {"study_id": here, **state, "blobs": blobs, "created": time.time()}
-                connection.execute(insert(SnapshotRow), [row])
+                connection.execute(_REMEMBER, [row])
 
         self._write(put)
 
@@ -48,8 +57,7 @@ class ProposalMethods(ArtefactMethods):
 
         def mark(connection: Connection) -> None:
             for part in chunks(ids):
-                queued = update(ProposalRow).where(ProposalRow.id.in_(part), ProposalRow.state == "queued")
-                connection.execute(queued.values(state="running"))
+                connection.execute(_LAUNCH, {"ids": part})
 
         self._write(mark)
 

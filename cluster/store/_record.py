@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from archfront.cluster.store._candidates import Candidate
 from archfront.cluster.store._codec import chunks, finite, values_in, values_out
 from archfront.cluster.store._core import Opened
-from archfront.cluster.store._front_spec import select_specs
+from archfront.cluster.store._front_spec import facts_of, select_specs, specs_touched
 from archfront.cluster.store._fronts import refresh, refresh_architectures
 from archfront.cluster.store._models import (
     EvaluationRow,
@@ -70,15 +70,14 @@ class RecordMethods(Opened):
                 }
                 for place, (outcome, _) in enumerate(new, start=1)
             ]
-            connection.execute(insert(EvaluationRow), rows)
+            connection.execute(_INSERT, rows)
             moved = _insert_values(connection, here, study, new)
-            for part in chunks(list(new)):
-                done = update(ProposalRow).where(ProposalRow.id.in_([outcome.proposal for outcome, _ in part]))
-                connection.execute(done.values(state="done"))
+            for part in chunks(new):
+                connection.execute(_DONE, {"ids": [outcome.proposal for outcome, _ in part]})
             self._refresh(connection, here, new, moved, last)
             freeze_reference(connection, here, last + len(new))
             if seconds is not None:
-                connection.execute(update(StudyRow).where(StudyRow.id == here["id"]).values(seconds=seconds))
+                connection.execute(_SPENT, {"study": here["id"], "spent": seconds})
             return len(new)
 
         return self._write(put)
@@ -93,9 +92,8 @@ class RecordMethods(Opened):
                 raise StoreError(f"there is no observation {observation}", "its study may have been removed")
             connection.execute(update(Observation).where(where).values(usable=False))
             users = select(EvaluationRow.study_id).where(EvaluationRow.observation_id == observation)
-            specs = select_specs(
-                connection, or_(FrontRow.study_id.in_(users), _fronts_of_facts(row, {row["protocol"]}))
-            )
+            facts = facts_of(row["identity"], row["task_identity"], [row["protocol"]])
+            specs = select_specs(connection, or_(FrontRow.study_id.in_(users), facts))
             refresh(connection, self._cache, specs, keys={row["key"]})
 
         self._write(withdraw)
@@ -119,7 +117,7 @@ class RecordMethods(Opened):
         self, connection: Connection, here: Mapping[str, Any], new: Sequence[_New], moved: set[str], last: int
     ) -> None:
         protocols = {outcome.protocol or here["protocol"] for outcome, _ in new}
-        specs = select_specs(connection, or_(FrontRow.study_id == here["id"], _fronts_of_facts(here, protocols)))
+        specs = specs_touched(connection, here, protocols)
         keys = {outcome.evaluation.key for outcome, _ in new}
         told = {here["id"]: _candidates(here, new, last)} if here["private"] else {}
         refresh(connection, self._cache, specs, keys=keys, architectures=moved, told=told)
@@ -127,6 +125,27 @@ class RecordMethods(Opened):
 
 
 _New = tuple[Outcome, str]  # with its architecture key
+
+_INSERT = insert(EvaluationRow)
+_DONE = update(ProposalRow).where(ProposalRow.id.in_(bindparam("ids", expanding=True))).values(state="done")
+_SPENT = update(StudyRow).where(StudyRow.id == bindparam("study")).values(seconds=bindparam("spent"))
+_KNOWN = (
+    select(
+        ProposalRow.id,
+        ProposalRow.study_id,
+        ProposalRow.key,
+        ProposalRow.architecture_key,
+        EvaluationRow.proposal_id,
+    )
+    .outerjoin(EvaluationRow, EvaluationRow.proposal_id == ProposalRow.id)
+    .where(ProposalRow.id.in_(bindparam("ids", expanding=True)))
+)
+_LAST = (
+    select(EvaluationRow.sequence, EvaluationRow.batch)
+    .where(EvaluationRow.study_id == bindparam("study"))
+    .order_by(EvaluationRow.sequence.desc())
+    .limit(1)
+)
 
 
 def _candidates(here: Mapping[str, Any], new: Sequence[_New], last: int) -> list[Candidate]:
@@ -149,18 +168,7 @@ def _unknown_yet(connection: Connection, name: str, study: int, outcomes: Sequen
     """The outcomes without an evaluation so far, one per proposal, in order, each with its architecture key."""
     known: dict[str, tuple[str, str, bool]] = {}
     for part in chunks([outcome.proposal for outcome in outcomes]):
-        query = (
-            select(
-                ProposalRow.id,
-                ProposalRow.study_id,
-                ProposalRow.key,
-                ProposalRow.architecture_key,
-                EvaluationRow.proposal_id,
-            )
-            .outerjoin(EvaluationRow, EvaluationRow.proposal_id == ProposalRow.id)
-            .where(ProposalRow.id.in_(part))
-        )
-        for id_, owner, key, architecture, told in connection.execute(query):
+        for id_, owner, key, architecture, told in connection.execute(_KNOWN, {"ids": part}):
             if owner == study:
                 known[id_] = (key, architecture, told is None)
     new: dict[str, _New] = {}
@@ -176,8 +184,7 @@ def _unknown_yet(connection: Connection, name: str, study: int, outcomes: Sequen
 
 
 def _last(connection: Connection, study: int) -> tuple[int, int]:
-    query = select(EvaluationRow.sequence, EvaluationRow.batch).where(EvaluationRow.study_id == study)
-    row = connection.execute(query.order_by(EvaluationRow.sequence.desc()).limit(1)).first()
+    row = connection.execute(_LAST, {"study": study}).first()
     return (0, 0) if row is None else (row[0], row[1])
 
 
@@ -257,15 +264,6 @@ def _insert_values(connection: Connection, here: Mapping[str, Any], study: str, 
     computed = insert_analytic(connection, here["identity"], here["signature"], analytic)
     measured = insert_sessions(connection, sessions)
     return computed | measured.get((here["identity"], here["signature"]), set())
-
-
-def _fronts_of_facts(where: RowMapping | Mapping[str, Any], protocols: set[str]) -> Any:
-    return and_(
-        FrontRow.study_id.is_(None),
-        FrontRow.identity == where["identity"],
-        FrontRow.task_identity == where["task_identity"],
-        FrontRow.protocol.in_(protocols),
-    )
 
 
 def _evaluation(row: Any) -> Evaluation:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, case, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, case, delete, func, insert, select, update
 
 from archfront.cluster.store._candidates import Scope
 from archfront.cluster.store._codec import constraint_in, constraint_out, objective_in, objective_out
@@ -198,19 +198,24 @@ def study_id(connection: Connection, name: str) -> int:
 
 
 _STUDIES = select(StudyRow.__table__, SpaceRow.definition).join(SpaceRow, SpaceRow.identity == StudyRow.identity)
-_LOCKED = select(
-    StudyRow.id,
-    StudyRow.run_epoch,
-    StudyRow.identity,
-    StudyRow.signature,
-    StudyRow.task_identity,
-    StudyRow.protocol,
-    StudyRow.train_seed,
-    StudyRow.private,
-    StudyRow.objectives,
-    StudyRow.devices,
-    StudyRow.reference,
-).with_for_update()
+_LOCKED = (
+    select(
+        StudyRow.id,
+        StudyRow.run_epoch,
+        StudyRow.identity,
+        StudyRow.signature,
+        StudyRow.task_identity,
+        StudyRow.protocol,
+        StudyRow.train_seed,
+        StudyRow.private,
+        StudyRow.objectives,
+        StudyRow.devices,
+        StudyRow.reference,
+    )
+    .where(StudyRow.name == bindparam("study_name"))
+    .with_for_update()
+)
+"""Made once, as every statement that each evaluation needs: to make one takes longer than to run it."""
 
 
 def locked_study(connection: Connection, name: str, epoch: int | None = None) -> Mapping[str, Any]:
@@ -218,7 +223,7 @@ def locked_study(connection: Connection, name: str, epoch: int | None = None) ->
 
     Raises UnknownNameError; StoreError when `epoch` is not the study's present one.
     """
-    row = connection.execute(_LOCKED.where(StudyRow.name == name)).mappings().first()
+    row = connection.execute(_LOCKED, {"study_name": name}).mappings().first()
     if row is None:
         raise _unknown(connection, name)
     if epoch is not None and epoch != row["run_epoch"]:
