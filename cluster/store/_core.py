@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from archfront.cluster.store._engine import address, engines, explained, shown, sqlite_file
 from archfront.cluster.store._front_cache import FrontCache
@@ -36,9 +36,11 @@ class Opened:
         self._writer, self._reader = engines(self._address)
         self._lock = threading.RLock()
         self._cache = FrontCache()
+        self._answered = False
         try:
             if not self._read(is_current):  # a reader need not wait for another process's write
                 self._write(lambda connection: migrate(connection, str(self._file or self.url)))
+            self._answered = True
         except BaseException:
             self.close()
             raise
@@ -90,7 +92,7 @@ class Opened:
             try:
                 return once()
             except DBAPIError as error:
-                lost = lost or (self._file is None and _passing(error))
+                lost = lost or (self._file is None and (_passing(error) or (self._answered and _away(error))))
                 if not lost or pause is None:
                     raise explained(error, self._address) from error
                 time.sleep(pause)
@@ -100,3 +102,9 @@ class Opened:
 def _passing(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed if it is tried again."""
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _RETRIABLE
+
+
+def _away(error: DBAPIError) -> bool:
+    """Whether nobody answers there now, where somebody did before: a server that is started again."""
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, OperationalError) and (state is None or state.startswith(("08", "57P")))

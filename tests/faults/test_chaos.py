@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from archfront.cluster.store import Store
 from tests.faults import scenarios
 from tests.faults.nodes import Nodes
 from tests.faults.scenarios import Injection
@@ -68,6 +71,16 @@ def test_a_node(nodes: Nodes, tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_a_clock_that_jumps(nodes: Nodes, tmp_path: Path) -> None:
     check(scenarios.clocks(tmp_path, nodes, SEED, 1), 1)
+
+
+def test_a_store_waits_for_its_server(database: OwnServer | SharedServer) -> None:
+    with Store(database.url) as store:
+        killing = threading.Thread(target=database.kill)
+        killing.start()
+        deadline = time.monotonic() + 3
+        while killing.is_alive() or time.monotonic() < deadline:
+            assert isinstance(store.studies(), list)
+        killing.join()
 
 
 def test_the_database(database: OwnServer | SharedServer, tmp_path: Path) -> None:
