@@ -72,10 +72,19 @@ class Scope:
         return self._filled(connection, read(connection, names, keys), names, every=keys is None)
 
     def completed(
-        self, connection: Connection, told: Sequence[Candidate], names: Mapping[str, Slot]
+        self,
+        connection: Connection,
+        told: Sequence[Candidate],
+        names: Mapping[str, Slot],
+        architectures: Collection[str] = (),
     ) -> list[Candidate]:
-        """The same of a study's evaluations that were told just now, which need not be read."""
-        return self._filled(connection, [replace(one, values=dict(one.values)) for one in told], names, every=False)
+        """The same of a study's evaluations that were told just now, which need not be read, and of whatever else is
+        of these architectures."""
+        keys = {one.key for one in told}
+        others = self._keys_of(connection, architectures) - keys if architectures else set()
+        read = self._from_study(connection, names, others) if others else []
+        mine = [replace(one, values=dict(one.values)) for one in told]
+        return self._filled(connection, sorted([*read, *mine], key=lambda one: one.sequence), names, every=False)
 
     def _filled(
         self, connection: Connection, found: list[Candidate], names: Mapping[str, Slot], *, every: bool

@@ -19,6 +19,7 @@ from archfront.cluster.store._front_result import FrontPoint, FrontResult, cheap
 from archfront.cluster.store._front_spec import ALL_DEVICES, FrontSpec, select_specs
 from archfront.cluster.store._fronts import kind_of
 from archfront.cluster.store._models import (
+    EvaluationRow,
     FrontPointRow,
     FrontRow,
     Observation,
@@ -26,6 +27,7 @@ from archfront.cluster.store._models import (
     ProposalRow,
     StudyRow,
 )
+from archfront.cluster.store._records import quality_of
 from archfront.cluster.store._reference import reference_of
 from archfront.search._types import Constraint, Objective, Value
 
@@ -160,12 +162,14 @@ def _points(connection: Connection, spec: FrontSpec, rows: Sequence[_Row]) -> li
         ).join(StudyRow, StudyRow.id == ProposalRow.study_id)
         proposals.update({row.id: row for row in connection.execute(query.where(ProposalRow.id.in_(ids)))})
     observations, observed = _observed(connection, [row["observation_id"] for row in rows if row["observation_id"]])
+    told = _told(connection, [row["proposal_id"] for row in rows if not row["observation_id"]])
     points = []
     for row in rows:
         proposal = proposals.get(row["proposal_id"])
         source = proposal or observations[row["observation_id"]]
         values = {objective.name: row["slots"][slot] for objective, slot in spec.objectives}
-        others = {m: v for m, v in observed[row["observation_id"]].items() if m not in values}
+        found = observed[row["observation_id"]] if row["observation_id"] else told[row["proposal_id"]]
+        others = {m: v for m, v in found.items() if m not in values}
         points.append(
             FrontPoint(
                 row["key"],
@@ -181,6 +185,16 @@ def _points(connection: Connection, spec: FrontSpec, rows: Sequence[_Row]) -> li
             )
         )
     return points
+
+
+def _told(connection: Connection, proposals: Sequence[str]) -> dict[str, dict[str, Value]]:
+    """The quality values of evaluations without an observation, by proposal."""
+    found: dict[str, dict[str, Value]] = {}
+    for part in chunks(proposals):
+        query = select(EvaluationRow.proposal_id, EvaluationRow.values)
+        for proposal, values in connection.execute(query.where(EvaluationRow.proposal_id.in_(part))):
+            found[proposal] = quality_of(values_in(values))
+    return found
 
 
 def _observed(connection: Connection, ids: Sequence[int]) -> tuple[dict[int, Any], dict[int, dict[str, Value]]]:

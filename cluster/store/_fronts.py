@@ -68,8 +68,8 @@ def refresh(
         whole = _once(scope, connection, names)
         if everything:
             changed = whole()
-        elif scope.study in told and not architectures:
-            changed = scope.completed(connection, told[scope.study], names)
+        elif scope.study in told:
+            changed = scope.completed(connection, told[scope.study], names, architectures)
         else:
             changed = scope.candidates(connection, names, keys, architectures)
         now = _last_sequence(connection, scope)

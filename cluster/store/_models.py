@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = [
@@ -60,6 +60,11 @@ class SpaceRow(Base):
     name: Mapped[str] = mapped_column(index=True)
     variant: Mapped[str]
     definition: Mapped[Json]
+
+
+def _few(name: str, condition: str) -> Index:
+    """An index of the few evaluations of a study of which this is true: they are counted without reading the others."""
+    return Index(name, "study_id", sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 class DeviceRow(Base):
@@ -148,7 +153,11 @@ class EvaluationRow(Base):
     observation_id: Mapped[int | None] = mapped_column(BigInteger)
     values: Mapped[Json]
     created: Mapped[float]
-    __table_args__ = (UniqueConstraint("study_id", "sequence"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "sequence"),
+        _few("ix_evaluation_failed", "status not in ('ok', 'stopped')"),
+        _few("ix_evaluation_reused", "reused"),
+    )
 
 
 class Observation(Base):

@@ -74,7 +74,9 @@ class RecordMethods(Opened):
             moved = _insert_values(connection, here, study, new)
             for part in chunks(new):
                 connection.execute(_DONE, {"ids": [outcome.proposal for outcome, _ in part]})
-            self._refresh(connection, here, new, moved, last)
+            read = any(outcome.reused is not None for outcome, _ in new)  # what a fact says is with its observation
+            told = {} if read else {here["id"]: _candidates(here, new, last, observations)}
+            self._refresh(connection, here, new, moved, told)
             freeze_reference(connection, here, last + len(new))
             if seconds is not None:
                 connection.execute(_SPENT, {"study": here["id"], "spent": seconds})
@@ -114,12 +116,16 @@ class RecordMethods(Opened):
         return self._read(read)
 
     def _refresh(
-        self, connection: Connection, here: Mapping[str, Any], new: Sequence[_New], moved: set[str], last: int
+        self,
+        connection: Connection,
+        here: Mapping[str, Any],
+        new: Sequence[_New],
+        moved: set[str],
+        told: Mapping[int | None, Sequence[Candidate]],
     ) -> None:
         protocols = {outcome.protocol or here["protocol"] for outcome, _ in new}
         specs = specs_touched(connection, here, protocols)
         keys = {outcome.evaluation.key for outcome, _ in new}
-        told = {here["id"]: _candidates(here, new, last)} if here["private"] else {}
         refresh(connection, self._cache, specs, keys=keys, architectures=moved, told=told)
         refresh_architectures(connection, self._cache, here["identity"], here["signature"], moved, but=specs)
 
@@ -148,14 +154,19 @@ _LAST = (
 )
 
 
-def _candidates(here: Mapping[str, Any], new: Sequence[_New], last: int) -> list[Candidate]:
-    """What was told of a private study, as its fronts see it: there nothing stands beside the evaluations."""
+def _candidates(
+    here: Mapping[str, Any], new: Sequence[_New], last: int, observations: Mapping[str, int]
+) -> list[Candidate]:
+    """What was told, as the study's own fronts see it: as told, and what else was observed."""
     found = []
     for sequence, (outcome, architecture) in enumerate(new, start=last + 1):
         evaluation = outcome.evaluation
         if evaluation.status == "ok":
             values = {_slot(here, name): value for name, value in evaluation.values.items()}
-            found.append(Candidate(evaluation.key, architecture, sequence, outcome.proposal, None, values))
+            for metric, value in outcome.observed.items():
+                values.setdefault((metric, ""), value)
+            observation = observations.get(outcome.proposal)
+            found.append(Candidate(evaluation.key, architecture, sequence, outcome.proposal, observation, values))
     return found
 
 

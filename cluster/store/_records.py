@@ -24,6 +24,7 @@ __all__ = [
     "Snapshot",
     "StudyRecord",
     "StudyStatus",
+    "quality_of",
 ]
 
 ProposalState = Literal["queued", "running", "done"]
@@ -196,10 +197,13 @@ class Outcome:
     @property
     def observed(self) -> Mapping[str, Value]:
         """The quality values of the observation, by metric."""
-        if self.quality is not None:
-            return self.quality
-        kinds = ("trained", "sliced", "looked_up")
-        return {name: v for name, v in self.evaluation.values.items() if "@" not in name and v.kind in kinds}
+        return quality_of(self.evaluation.values) if self.quality is None else self.quality
+
+
+def quality_of(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Those that belong to no device and are trained, sliced or looked up."""
+    kinds = ("trained", "sliced", "looked_up")
+    return {name: value for name, value in values.items() if "@" not in name and value.kind in kinds}
 
 
 @dataclass(frozen=True)

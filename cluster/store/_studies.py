@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, text, update
 
 from archfront.cluster.store._candidates import Scope
 from archfront.cluster.store._codec import constraint_in, constraint_out, objective_in, objective_out
@@ -36,8 +36,6 @@ from archfront.search._types import SearchBudget
 from archfront.spaces._errors import ExistsError, StoreError, UnknownNameError, UsageError
 
 __all__ = ["StudyMethods", "locked_study", "study_id"]
-
-_FAILURES = ("failed", "invalid", "timeout", "cancelled", "poisoned")
 
 
 class StudyMethods(Opened):
@@ -90,13 +88,8 @@ class StudyMethods(Opened):
         """How many proposals a study made, and how many of them came back, failed, or took a stored fact."""
 
         def count(connection: Connection) -> Counts:
-            study = study_id(connection, name)
-            proposed = connection.scalar(select(func.count()).where(ProposalRow.study_id == study)) or 0
-            failed = func.sum(case((EvaluationRow.status.in_(_FAILURES), 1), else_=0))
-            reused = func.sum(case((EvaluationRow.reused, 1), else_=0))
-            query = select(func.count(), failed, reused).where(EvaluationRow.study_id == study)
-            told, *others = connection.execute(query).one()
-            return Counts(proposed, told, *(int(number or 0) for number in others))
+            here = {"study": study_id(connection, name)}
+            return Counts(*(connection.scalar(query, here) or 0 for query in _COUNTS))
 
         return self._read(count)
 
@@ -197,6 +190,13 @@ def study_id(connection: Connection, name: str) -> int:
     return found
 
 
+_MINE = EvaluationRow.study_id == bindparam("study")
+_COUNTS = (  # numbers and sequences have no gaps
+    select(func.max(ProposalRow.number) + 1).where(ProposalRow.study_id == bindparam("study")),
+    select(func.max(EvaluationRow.sequence)).where(_MINE),
+    select(func.count()).where(_MINE, text("status not in ('ok', 'stopped')")),  # as its index says it
+    select(func.count()).where(_MINE, text("reused")),
+)
 _STUDIES = select(StudyRow.__table__, SpaceRow.definition).join(SpaceRow, SpaceRow.identity == StudyRow.identity)
 _LOCKED = (
     select(

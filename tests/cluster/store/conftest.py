@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,25 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'archfront.db'}"
         return
+    with schema() as made:
+        yield made
+
+
+@contextmanager
+def schema() -> Iterator[str]:
+    """The address of a new schema on the test server; skips without one."""
     psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
     try:
         server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
     except psycopg.OperationalError as error:
         pytest.skip(f"no PostgreSQL server at {POSTGRES} (set ARCHFRONT_TEST_POSTGRES): {str(error).splitlines()[0]}")
-    schema = f"archfront_test_{uuid.uuid4().hex}"
+    name = f"archfront_test_{uuid.uuid4().hex}"
     with server:
-        server.execute(f"create schema {schema}")
+        server.execute(f"create schema {name}")
         joint = "&" if "?" in POSTGRES else "?"
-        yield f"{POSTGRES}{joint}options=-csearch_path%3D{schema}"
+        yield f"{POSTGRES}{joint}options=-csearch_path%3D{name}"
         server.execute("set client_min_messages = warning")
-        server.execute(f"drop schema {schema} cascade")
+        server.execute(f"drop schema {name} cascade")
     server.close()
 
 

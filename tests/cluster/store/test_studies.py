@@ -189,3 +189,10 @@ def test_a_private_study_makes_no_facts(store: Store, lab: Any) -> None:
     with store._reader.begin() as connection:
         assert connection.exec_driver_sql("select count(*) from observation").scalar() == 0
         assert connection.exec_driver_sql("select count(*) from observation_value").scalar() == 0
+
+
+def test_what_a_private_study_told_beside_its_objectives_is_on_its_front(store: Store, lab: Any) -> None:
+    study = lab.study("mine", objectives=(Objective("loss", "min"),), private=True)
+    lab.tell(study, "a", {"loss": 0.1, "accuracy": 0.9})
+    (point,) = store.front(study=study).points
+    assert {name: value.value for name, value in point.others.items()} == {"accuracy": 0.9}
