@@ -12,6 +12,8 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when ray is first imported
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import optuna
 from _results import RESULTS, machine
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
+from tests.cluster.large import device_study, fill
 
 from archfront.cluster import study as studies
 from archfront.cluster._front import Front
@@ -34,7 +38,7 @@ from archfront.cluster._trial import TrialResult, run_trial
 from archfront.cluster.store import Outcome, ProposalRecord, Report, Store
 from archfront.cluster.study import Study
 from archfront.search import Objective
-from archfront.search._types import Evaluation, Proposal, Value
+from archfront.search._types import Constraint, Evaluation, Proposal, Value
 from archfront.spaces import Real, SearchSpace
 
 SPACE = SearchSpace(*(Real(f"x{i}", 0, 1) for i in range(6)))
@@ -410,6 +414,41 @@ def nobody(epoch: int, metrics: Mapping[str, float]) -> None:
     """Hears reports."""
 
 
+def queries(folder: Path, quick: bool) -> Iterator[Row]:
+    """What users ask of a store of a million evaluations on ten devices, and the CLI from its start to the front."""
+    total, devices = (20_000, 4) if quick else (1_000_000, 10)
+    url = f"sqlite:///{folder}/large.db"
+    with Store(url) as store:
+        fill(store, total, devices)
+    size = sum(file.stat().st_size for file in folder.glob("large.db*")) / 1e9
+    limit = [Constraint.parse("latency_ms@d1<=15")]
+    questions: dict[str, Callable[[Store], Any]] = {
+        "best error under 15 ms": lambda s: s.front(space="large", device="d1", where=limit).best("error"),
+        "front of a device": lambda s: s.front(space="large", device="d1"),
+        "front of a study": lambda s: s.front(study=device_study(1)),
+        "hypervolume history": lambda s: s.hypervolume_history(device_study(1)),
+        "counts of a study": lambda s: s.counts(device_study(1)),
+    }
+    with Store(url) as store:
+        members = len(store.front(space="large", device="d1"))
+        for name, ask in questions.items():
+            seconds = []
+            for _ in range(200):
+                started = time.perf_counter()
+                ask(store)
+                seconds.append(time.perf_counter() - started)
+            where = f"{total:,} evaluations on {devices} devices ({size:.2f} GB)"
+            what = f"{name}, {where}, front of {members}: 99th percentile"
+            yield row("queries", what, "<= 50", 1000 * float(np.percentile(seconds, 99)), "ms")
+    command = [str(Path(sys.executable).with_name("archfront")), "front", "--study", device_study(1), "--store", url]
+    seconds = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - started)
+    yield row("queries", "archfront front, from its start (median of 7)", "<= 1.5", statistics.median(seconds), "s")
+
+
 # -- common
 
 
@@ -435,6 +474,7 @@ PARTS: dict[str, Callable[[Path, bool], Iterator[Row]]] = {
     "front": front_upkeep,
     "reports": reports,
     "million": million,
+    "queries": queries,
 }
 
 

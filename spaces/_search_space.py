@@ -37,6 +37,9 @@ class Problem:
     message: str
 
 
+_SORTED = json.JSONEncoder(sort_keys=True)  # `json.dumps` would make one for each key
+
+
 class SearchSpace:
     """Ordered parameters; a parameter's conditions name earlier ones.
 
@@ -242,7 +245,7 @@ class SearchSpace:
                 for p, on, wanted in zip(self.parameters, active, relevant, strict=True)
                 if on and wanted and not (p.name in self.unkeyed and self.unkeyed[p.name] == config[p.name])
             }
-            text = self.identity + json.dumps(kept, sort_keys=True)
+            text = self.identity + _SORTED.encode(kept)
             hashes.append(hashlib.sha256(text.encode()).hexdigest())
         return hashes
 

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
@@ -78,13 +78,13 @@ class Scope:
         names: Mapping[str, Slot],
         architectures: Collection[str] = (),
     ) -> list[Candidate]:
-        """The same of a study's evaluations that were told just now, which need not be read, and of whatever else is
-        of these architectures."""
+        """The same of a study's evaluations that were told just now, which need not be read and are filled in place,
+        and of whatever else is of these architectures."""
         keys = {one.key for one in told}
         others = self._keys_of(connection, architectures) - keys if architectures else set()
         read = self._from_study(connection, names, others) if others else []
-        mine = [replace(one, values=dict(one.values)) for one in told]
-        return self._filled(connection, sorted([*read, *mine], key=lambda one: one.sequence), names, every=False)
+        found = sorted([*read, *told], key=lambda one: one.sequence)
+        return self._filled(connection, found, names, every=False)
 
     def _filled(
         self, connection: Connection, found: list[Candidate], names: Mapping[str, Slot], *, every: bool
