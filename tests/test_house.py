@@ -11,8 +11,10 @@ import pytest
 
 import archfront
 from archfront import search, spaces, trainers
+from archfront.cluster.store import Store
 from archfront.spaces._errors import ArchfrontError, UnknownNameError
 from archfront.spaces._registry import registered_name
+from tests.cluster.large import device_study, fill
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("spaces", "trainers", "predictors", "search", "cluster")
@@ -75,6 +77,14 @@ def test_names_are_found_without_importing() -> None:
 def test_help_imports_nothing_heavy() -> None:
     modules = _loaded_by("sys.argv = ['archfront', '--help']\nfrom archfront.cluster.cli import _run\n_run()")
     assert not {"torch", "ray", "sqlalchemy", "numpy", "pandas", "matplotlib"} & modules
+
+
+def test_a_front_is_shown_without_torch(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "archfront.db")) as store:
+        fill(store, 100, 1)
+        command = ["archfront", "front", "--study", device_study(0), "--store", store.url]
+        modules = _loaded_by(f"sys.argv = {command!r}\nfrom archfront.cluster.cli import _run\nassert _run() == 0")
+    assert not {"torch", "ray", "matplotlib", "sklearn"} & modules
 
 
 def test_public_names_are_there() -> None:

@@ -44,7 +44,6 @@ def front(
     as_json: AsJson = False,
 ) -> None:
     """Show a front."""
-    from archfront.cluster._plot import plot_fronts
     from archfront.cluster.front import Front
     from archfront.cluster.store import Store
     from archfront.search._types import Constraint
@@ -79,6 +78,8 @@ def front(
         for other in fronts[0].result.others:
             console(error=True).print(f"[dim]also in the store: {other}[/]")
         if plot is not None:
+            from archfront.cluster._plot import plot_fronts  # with all that draws: seconds
+
             plot_fronts(fronts, plot)
         if csv is not None:
             _write_csv(fronts[0], csv)
@@ -113,10 +114,10 @@ def _protocol(
     store: Any, space: str | None, study: str | None, task: str | None, epochs: int | None, supernet: str | None
 ) -> str | None:
     """The protocol of the newest fitting study with these epochs, or of slices of this bank."""
-    from archfront.cluster._request import located
-
     if epochs is None and supernet is None:
         return None
+    from archfront.cluster._request import located  # with torch
+
     fitting = []
     for record in store.studies():
         names = (record.space, record.space.partition("/")[0], record.identity)
