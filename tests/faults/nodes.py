@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Node", "Nodes"]
+__all__ = ["Node", "Nodes", "free_port"]
 
 HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -23,6 +23,13 @@ HEALTH = {
 }
 """A node that died is declared dead within seconds, not within a quarter of a minute."""
 GIVE_UP_S = 60.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class Node:
@@ -73,9 +80,7 @@ class Nodes:
     def __init__(self, slots: int, environment: Mapping[str, str]) -> None:
         self._environment = {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.getcwd(), **environment}
         self._folder = tempfile.mkdtemp(prefix="rc")  # socket paths have to be short
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.nodes: list[Node] = []
         port = self.address.rpartition(":")[2]
         self.head = Node(

@@ -6,7 +6,6 @@ import glob
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from typing import Any
 import psutil
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
+
+from tests.faults.nodes import free_port
 
 __all__ = ["OwnServer", "SharedServer", "server"]
 
@@ -35,9 +36,7 @@ class OwnServer:
         self._user = _user()
         if self._user is not None:
             shutil.chown(self._folder, self._user)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "--no-sync")
         self.start()
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", "postgres", "archfront")
