@@ -50,10 +50,10 @@ Done = list[tuple[str, int, str]]
 """Kind, evaluations told at the time, detail."""
 
 
-def _injected(scenario: str, done: Done, search: Search, folder: Path) -> list[Injection]:
+def _injected(scenario: str, done: Done, search: Search) -> list[Injection]:
     """Wait for the study's end and judge."""
     verdict = search.finish()
-    expected = uninterrupted(folder, search)
+    expected = uninterrupted(search.what, search.trials, search.seed)
     return [Injection(scenario, kind, told, detail, verdict, expected) for kind, told, detail in done]
 
 
@@ -70,7 +70,7 @@ def _moments(rng: random.Random, search: Search, number: int) -> Iterator[int]:
         yield len(search.before)
 
 
-def _trials(number: int, meanwhile: int = 30) -> int:
+def _trials(number: int, meanwhile: int = 12) -> int:
     """Enough that the study still runs at the last moment; so many are told while one fault is prepared."""
     return (number + 1) * (BETWEEN + meanwhile)
 
@@ -96,7 +96,7 @@ def pilots(folder: Path, nodes: Nodes, seed: int, kinds: Sequence[str]) -> list[
                 else:
                     victim.kill()
                 done.append((kind, told, f"process {victim.pid}"))
-        return _injected("pilots", done, search, folder)
+        return _injected("pilots", done, search)
 
 
 class _Stalls:
@@ -156,14 +156,14 @@ def drivers(folder: Path, nodes: Nodes | None, seed: int, number: int) -> list[I
             search.kill()
             done.append(("driver", told, " ".join(engine)))
             search.resume()
-        return _injected("drivers", done, search, folder)
+        return _injected("drivers", done, search)
 
 
 def raylets(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injection]:
     """A node dies, its workers outlive it for a while, and another node comes."""
     rng = random.Random(seed)
     with Search(
-        _store(folder, "raylets", seed), _trials(number, 200), seed, engine=("--address", nodes.address)
+        _store(folder, "raylets", seed), _trials(number, 100), seed, engine=("--address", nodes.address)
     ) as search:
         search.begin()
         done: Done = []
@@ -172,7 +172,7 @@ def raylets(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injectio
             done.append(("raylet", told, f"process {node.raylet.pid}"))
             nodes.kill(node)
             nodes.add()
-        return _injected("raylets", done, search, folder)
+        return _injected("raylets", done, search)
 
 
 def databases(folder: Path, server: OwnServer | SharedServer, seed: int, number: int) -> list[Injection]:
@@ -184,7 +184,7 @@ def databases(folder: Path, server: OwnServer | SharedServer, seed: int, number:
         for told in _moments(rng, search, number):
             server.kill()
             done.append(("database", told, server.how))
-        return _injected("databases", done, search, folder)
+        return _injected("databases", done, search)
 
 
 def disks(folder: Path, seed: int, number: int) -> list[Injection]:
@@ -203,7 +203,7 @@ def disks(folder: Path, seed: int, number: int) -> list[Injection]:
             assert "what was committed stays" in said, said
             done.append(("disk", told, f"limit {room} bytes"))
             search.resume()
-        return _injected("disks", done, search, folder)
+        return _injected("disks", done, search)
 
 
 def torn(folder: Path, seed: int, number: int) -> list[Injection]:
@@ -216,7 +216,7 @@ def torn(folder: Path, seed: int, number: int) -> list[Injection]:
             search.kill()
             done.append(("torn", told, _tear(search.file, rng)))
             search.resume()
-        return _injected("torn", done, search, folder)
+        return _injected("torn", done, search)
 
 
 def _tear(file: Path, rng: random.Random) -> str:
@@ -247,14 +247,14 @@ def clocks(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injection
             victim = rng.choice(_victims(search, nodes, "ray::ImplicitFunc"))
             victim.kill()
             done.append(("clock", told, f"jumps; process {victim.pid} killed"))
-        return _injected("clocks", done, search, folder)
+        return _injected("clocks", done, search)
 
 
 def workers(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injection]:
     """Trainings whose workers are killed; the last injection is the driver's death. At most one epoch is repeated."""
     rng = random.Random(seed)
     with Search(
-        _store(folder, "workers", seed), 6 * number + 6, seed, what=TRAINING, engine=("--address", nodes.address)
+        _store(folder, "workers", seed), 4 * number + 6, seed, what=TRAINING, engine=("--address", nodes.address)
     ) as search:
         search.begin()
         done: Done = []
@@ -275,7 +275,7 @@ def workers(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injectio
         diary = Path(os.environ[DIARY])
         search.finish()
         _check(diary)
-        injected = _injected("workers", done, search, folder)
+        injected = _injected("workers", done, search)
         for file in diary.iterdir():  # of the uninterrupted one
             file.unlink()
         return injected

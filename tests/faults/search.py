@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -228,11 +230,10 @@ def _check_values(store: Store) -> None:
     assert {p.key for p in store.front(study=STUDY).points} == {e.key for e, is_ in zip(told, best, strict=True) if is_}
 
 
-def uninterrupted(folder: Path, search: Search) -> str:
+@functools.cache
+def uninterrupted(what: What, trials: int, seed: int) -> str:
     """The hash of the same study's table, run in this process without anything happening to it."""
-    given = asdict(search.what) | {"strategy": "nsga2", "seed": search.seed}
-    name = f"{search.what.space.rpartition(':')[2]}-{search.trials}-{search.seed}"
-    with Store(f"sqlite:///{folder}/{name}.db") as store:
-        if not store.studies():
-            Study(STUDY, **given, reproducible=True, lookahead=LOOKAHEAD, store=store).run(trials=search.trials)
+    given = asdict(what) | {"strategy": "nsga2", "seed": seed, "reproducible": True, "lookahead": LOOKAHEAD}
+    with tempfile.TemporaryDirectory() as folder, Store(f"sqlite:///{folder}/archfront.db") as store:
+        Study(STUDY, **given, store=store).run(trials=trials)
         return table_hash(store, STUDY)
