@@ -161,7 +161,9 @@ def _points(connection: Connection, spec: FrontSpec, rows: Sequence[_Row]) -> li
             ProposalRow.id, ProposalRow.config, ProposalRow.origin, ProposalRow.architecture_key, StudyRow.name
         ).join(StudyRow, StudyRow.id == ProposalRow.study_id)
         proposals.update({row.id: row for row in connection.execute(query.where(ProposalRow.id.in_(ids)))})
-    observations, observed = _observed(connection, [row["observation_id"] for row in rows if row["observation_id"]])
+    observed = _observed(connection, [row["observation_id"] for row in rows if row["observation_id"]])
+    orphans = [row["observation_id"] for row in rows if row["proposal_id"] not in proposals]
+    observations = _configurations(connection, orphans)
     told = _told(connection, [row["proposal_id"] for row in rows if not row["observation_id"]])
     points = []
     for row in rows:
@@ -197,18 +199,25 @@ def _told(connection: Connection, proposals: Sequence[str]) -> dict[str, dict[st
     return found
 
 
-def _observed(connection: Connection, ids: Sequence[int]) -> tuple[dict[int, Any], dict[int, dict[str, Value]]]:
-    observations: dict[int, Any] = {}
+def _observed(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
+    """The values of observations."""
     values: dict[int, dict[str, Value]] = defaultdict(dict)
     for part in chunks(ids):
-        query = select(Observation.id, Observation.config, Observation.architecture_key)
-        observations.update({row.id: row for row in connection.execute(query.where(Observation.id.in_(part)))})
-        numbers = select(
+        query = select(
             ObservationValue.observation_id, ObservationValue.metric, ObservationValue.value, ObservationValue.kind
-        )
-        for id_, metric, value, kind in connection.execute(numbers.where(ObservationValue.observation_id.in_(part))):
+        ).where(ObservationValue.observation_id.in_(part))
+        for id_, metric, value, kind in connection.execute(query):
             values[id_][metric] = stored_value(value, kind)
-    return observations, values
+    return values
+
+
+def _configurations(connection: Connection, ids: Sequence[int]) -> dict[int, Any]:
+    """What was observed, where the study that proposed it is gone."""
+    found: dict[int, Any] = {}
+    for part in chunks(ids):
+        query = select(Observation.id, Observation.config, Observation.architecture_key)
+        found.update({row.id: row for row in connection.execute(query.where(Observation.id.in_(part)))})
+    return found
 
 
 def _result(connection: Connection, chosen: Chosen, points: tuple[FrontPoint, ...], *, stored: bool) -> FrontResult:
