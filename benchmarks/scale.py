@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import multiprocessing
 import os
 import statistics
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import optuna
-from _results import RESULTS, machine
+from _scale_page import Row, keep, row
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from tests.cluster.large import device_study, fill
@@ -46,8 +45,6 @@ SPACE = SearchSpace(*(Real(f"x{i}", 0, 1) for i in range(6)))
 OBJECTIVES = ("error:min", "cost:min")
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 
-Row = dict[str, Any]
-
 
 def trivial(config: Mapping[str, Any]) -> dict[str, float]:
     """Two conflicting objectives, in microseconds."""
@@ -60,15 +57,6 @@ def sleeping(config: Mapping[str, Any]) -> dict[str, float]:
     began = time.time()
     time.sleep(1)
     return {**trivial(config), "worker": float(os.getpid()), "began": began}
-
-
-def row(
-    part: str, what: str, asked: str, measured: float, unit: str, peer: str = "", peers: float | None = None
-) -> Row:
-    """One line of the table; `ratio` is ours to the peer's."""
-    ratio = None if peers is None else measured / peers
-    line = {"part": part, "what": what, "asked": asked, "measured": measured, "unit": unit}
-    return {**line, "peer": peer, "peer's": peers, "ratio": ratio}
 
 
 # -- the whole path
@@ -497,45 +485,7 @@ def main() -> None:
                 rows.append(line)
                 print(line, flush=True)
         if asked.out:
-            keep(part, rows)
-
-
-def keep(part: str, rows: list[Row]) -> None:
-    """Replace a part's rows in docs/results/scale.json, and write the page of all of them."""
-    file = RESULTS / "scale.json"
-    content = json.loads(file.read_text()) if file.exists() else {"machine": machine(), "rows": []}
-    kept = {name: [r for r in content["rows"] if r["part"] == name] for name in PARTS}
-    kept[part] = rows
-    content["rows"] = [r for name in PARTS for r in kept[name]]
-    lines = ",\n".join(json.dumps(r) for r in content["rows"])
-    file.write_text(f'{{"machine": {json.dumps(content["machine"])},\n"rows": [\n{lines}\n]}}\n')
-    (RESULTS / "scale.md").write_text(page(content))
-
-
-def page(content: dict[str, Any]) -> str:
-    """All rows as one table."""
-    shape = content["machine"]
-    where = f"{shape['cores']} cores of {shape['cpu']}, {shape['memory_gb']} GB, Python {shape['python']}"
-    lines = ["| what | asked | measured | peer | peer's | ratio |", "|" + " --- |" * 6]
-    for r in content["rows"]:
-        peers, ratio = (f"{r[name]:.4g}" if r[name] is not None else "" for name in ("peer's", "ratio"))
-        lines.append(
-            f"| {r['what']} | {r['asked']} | {r['measured']:.4g} {r['unit']} | {r['peer']} | {peers} | {ratio} |"
-        )
-    return "\n".join(["# Scale", "", TEXT.strip(), "", f"On {where}.", "", *lines, ""])
-
-
-TEXT = """
-`python benchmarks/scale.py --out` (`--parts` names some: path, sleep, writer, front, reports, million, queries). Ours
-and the peer's in one run; the ratio is ours to the peer's. Faults: [chaos.md](chaos.md).
-
-- *path*: ask, lease, evaluation on Ray, tell, durable store and front, of evaluations that take microseconds, timed
-  between the first and the last commit.
-- *sleep*: what a slot loses from the end of one evaluation to the beginning of the next.
-- *writer*: 8 processes hand results to one writer, which takes what waits, commits with full synchronisation, and
-  answers; each process waits for the answer before its next message. Every result was there afterwards, once.
-- *million*: one proposal at a time, after a thousand and after a million evaluations, in one process.
-"""
+            keep(part, rows, PARTS)
 
 
 if __name__ == "__main__":

@@ -230,10 +230,22 @@ def _write(out: Path, title: str, found: Mapping[str, Any], cells: Cells) -> Non
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     try:
         out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-        out.with_suffix(".json").write_text(_json({"command": command, "machine": machine, **found}))
+        out.with_suffix(".json").write_text(_json({"command": command, "machine": machine, **_brief(found)}))
     except OSError as error:
         raise UsageError(f"cannot write {str(out)!r}: {error.strerror}", "give another path") from error
     console(error=True).print(f"written: {out}.md, {out}.json, {out}.png")
+
+
+def _brief(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows in six digits, and what all of them have in common said once."""
+    rows = found["rows"]
+    common = {name: value for name, value in rows[0].items() if all(row[name] == value for row in rows)}
+    own = [{name: _rounded(value) for name, value in row.items() if name not in common} for row in rows]
+    return {**found, "all rows": common, "rows": own}
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _json(content: Mapping[str, Any]) -> str:

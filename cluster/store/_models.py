@@ -62,6 +62,10 @@ class SpaceRow(Base):
     definition: Mapped[Json]
 
 
+FAILED, REUSED = "status not in ('ok', 'stopped')", "reused"
+"""Conditions of indexes: a planner takes one for a query that says the same."""
+
+
 def _few(name: str, condition: str) -> Index:
     """An index of the few evaluations of a study of which this is true: they are counted without reading the others."""
     return Index(name, "study_id", sqlite_where=text(condition), postgresql_where=text(condition))
@@ -155,8 +159,8 @@ class EvaluationRow(Base):
     created: Mapped[float]
     __table_args__ = (
         UniqueConstraint("study_id", "sequence"),
-        _few("ix_evaluation_failed", "status not in ('ok', 'stopped')"),
-        _few("ix_evaluation_reused", "reused"),
+        _few("ix_evaluation_failed", FAILED),
+        _few("ix_evaluation_reused", REUSED),
     )
 
 

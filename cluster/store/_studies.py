@@ -16,6 +16,8 @@ from archfront.cluster.store._core import Opened
 from archfront.cluster.store._front_spec import FrontSpec, specs_of_study
 from archfront.cluster.store._fronts import ask_for
 from archfront.cluster.store._models import (
+    FAILED,
+    REUSED,
     Artefact,
     DeviceRow,
     DeviceValue,
@@ -194,8 +196,8 @@ _MINE = EvaluationRow.study_id == bindparam("study")
 _COUNTS = (  # numbers and sequences have no gaps
     select(func.max(ProposalRow.number) + 1).where(ProposalRow.study_id == bindparam("study")),
     select(func.max(EvaluationRow.sequence)).where(_MINE),
-    select(func.count()).where(_MINE, text("status not in ('ok', 'stopped')")),  # as its index says it
-    select(func.count()).where(_MINE, text("reused")),
+    select(func.count()).where(_MINE, text(FAILED)),
+    select(func.count()).where(_MINE, text(REUSED)),
 )
 _STUDIES = select(StudyRow.__table__, SpaceRow.definition).join(SpaceRow, SpaceRow.identity == StudyRow.identity)
 _LOCKED = (
