@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from archfront.cluster._front import Front, hypervolume
+from archfront.cluster._front import Front
+from archfront.cluster._running_volume import RunningVolume
 from archfront.predictors._prediction import GUESSED_KINDS
 from archfront.search._types import Constraint, Evaluation, Objective
 from archfront.spaces._errors import UnknownNameError, UsageError
@@ -157,13 +156,13 @@ def _losses(
 
 def _curve(losses: Sequence[list[float] | None], limit: Sequence[float]) -> tuple[list[tuple[int, float]], int]:
     """(evaluations, hypervolume) at the first evaluation, after each change and at the last; the final front's size."""
-    front = Front(len(limit))
+    front, running = Front(len(limit)), RunningVolume(limit)
     curve: list[tuple[int, float]] = []
     for n, point in enumerate(losses, start=1):
-        changed = point is not None and front.add(str(n), point).entered
-        volume = curve[-1][1] if curve else 0.0
-        if changed:
-            volume = hypervolume(np.array([p for _, p in front.items()], dtype=np.float64), limit)
+        if point is not None:
+            front.add(str(n), point)
+            running.add(point)
+        volume = running.value
         if not curve or volume != curve[-1][1] or n == len(losses):
             curve.append((n, volume))
     return curve, len(front)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from archfront.cluster._staircase import Point, Staircase
+
 __all__ = ["REFERENCE_VALUES", "Change", "Front", "hypervolume", "nondominated", "reference_point"]
 
-Point = tuple[float, ...]
 REFERENCE_VALUES = 20
 """How many ok values the reference point of a study is taken from (rule 15)."""
 
@@ -43,7 +43,7 @@ class Front:
         """Forget every point."""
         self._points: dict[str, Point] = {}
         self._keys: dict[Point, list[str]] = {}
-        self._index: _Index = _Staircase() if self.objectives == 2 else _Columns(self.objectives)
+        self._index: _Index = Staircase() if self.objectives == 2 else _Columns(self.objectives)
 
     def add(self, key: str, point: Sequence[float]) -> Change:
         """Offer a point. Raises ValueError when `key` is on the front with another point: that is `replace`'s work."""
@@ -113,27 +113,6 @@ class _Index(Protocol):
 
     def insert(self, point: Point) -> list[Point] | None:
         """The points that the new one beats, now removed; None when it is beaten itself and was not taken."""
-
-
-class _Staircase:
-    """Two objectives: the first rises while the second falls, so two bisections find everything."""
-
-    def __init__(self) -> None:
-        self._first: list[float] = []
-        self._second: list[float] = []
-
-    def insert(self, point: Point) -> list[Point] | None:
-        x, y = point
-        left = bisect_right(self._first, x) - 1
-        if left >= 0 and self._second[left] <= y:
-            return None
-        start = end = bisect_left(self._first, x)
-        while end < len(self._first) and self._second[end] >= y:
-            end += 1
-        beaten = list(zip(self._first[start:end], self._second[start:end], strict=True))
-        self._first[start:end] = [x]
-        self._second[start:end] = [y]
-        return list(beaten)
 
 
 class _Columns:

@@ -364,8 +364,7 @@ class StudyLoop:
     def progress(self) -> Progress:
         """How far the study is."""
         trials = self.record.budget.trials
-        volume = self._volume.of(self._front)
-        return Progress(self._told, self._failed, len(self._running), len(self._front), volume, trials)
+        return Progress(self._told, self._failed, len(self._running), len(self._front), self._volume.value, trials)
 
     def _keep_weights(self, proposal: Proposal, result: TrialResult) -> None:
         if self.record.options["keep"] == "none":

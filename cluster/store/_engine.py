@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from archfront.cluster.store._codec import dumps
+from archfront.cluster.store._codec import dumps, loads
 from archfront.spaces._errors import StoreError
 
 __all__ = ["DEFAULT_URL", "address", "engines", "explained", "shown", "sqlite_file"]
@@ -67,7 +67,7 @@ def engines(url: URL) -> tuple[Engine, Engine]:
     if sqlite_file(url) is None:
         server = _postgres(url)
         return server, server
-    writer, reader = (create_engine(url, json_serializer=dumps) for _ in range(2))
+    writer, reader = (create_engine(url, json_serializer=dumps, json_deserializer=loads) for _ in range(2))
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _beginner(begin))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, RowMapping, or_, select
+from sqlalchemy import Connection, or_, select
 
 from archfront.cluster._front import Front, hypervolume
+from archfront.cluster._running_volume import RunningVolume
 from archfront.cluster.store._candidates import Candidate
-from archfront.cluster.store._codec import chunks, stored_value, values_in, values_out
+from archfront.cluster.store._codec import chunks, stored_value, values_in
 from archfront.cluster.store._core import Opened
 from archfront.cluster.store._front_choice import Chosen, Question, choose
 from archfront.cluster.store._front_result import FrontPoint, FrontResult, cheapest_first
@@ -33,7 +35,18 @@ from archfront.search._types import Constraint, Objective, Value
 
 __all__ = ["FrontMethods"]
 
-_Row = RowMapping | Mapping[str, Any]
+_NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+class _Member(NamedTuple):
+    """A point before its configuration is read; `slots` are its values by (metric, device)."""
+
+    key: str
+    proposal: str | None
+    observation: int | None
+    kind: str
+    entered: int
+    slots: Mapping[tuple[str, str], Value]
 
 
 class FrontMethods(Opened):
@@ -67,10 +80,10 @@ class FrontMethods(Opened):
             chosen = choose(connection, question)
             kept = _kept(connection, chosen.spec)
             if kept is None:
-                rows = _computed(connection, chosen.spec, at_sequence)
+                members = _computed(connection, chosen.spec, at_sequence)
             else:
-                rows = _within(chosen.spec, _rows(connection, kept, at_sequence))
-            points = cheapest_first([o for o, _ in chosen.spec.objectives], _points(connection, chosen.spec, rows))
+                members = _within(chosen.spec, _members(connection, kept, at_sequence))
+            points = cheapest_first([o for o, _ in chosen.spec.objectives], _points(connection, chosen.spec, members))
             return _result(connection, chosen, points, stored=kept is not None)
 
         return self._read(read)
@@ -88,8 +101,10 @@ class FrontMethods(Opened):
             if kept is None or reference is None:
                 return []
             limit = [o.loss(x) for (o, _), x in zip(chosen.spec.objectives, reference, strict=True)]
-            query = select(FrontPointRow.__table__).where(FrontPointRow.front_id == kept.id).order_by(FrontPointRow.id)
-            return _history(chosen.spec, connection.execute(query).mappings().all(), limit)
+            point = FrontPointRow
+            query = select(point.id, point.values, point.entered_sequence, point.left_sequence)
+            rows = connection.execute(query.where(point.front_id == kept.id).order_by(point.id))
+            return _history(chosen.spec, rows, limit)
 
         return self._read(read)
 
@@ -111,112 +126,115 @@ def _filters(kept: FrontSpec, constraint: Constraint, slot: tuple[str, str]) -> 
     return any(at == slot and o.direction == better for o, at in kept.objectives)
 
 
-def _rows(connection: Connection, kept: FrontSpec, at_sequence: int | None) -> list[_Row]:
-    """The kept front's points, with their values under the front's own names."""
-    query = select(FrontPointRow.__table__).where(FrontPointRow.front_id == kept.id)
-    left = FrontPointRow.left_sequence
+def _members(connection: Connection, kept: FrontSpec, at_sequence: int | None) -> Iterator[_Member]:
+    """The kept front's points."""
+    point = FrontPointRow
+    query = select(
+        point.key, point.proposal_id, point.observation_id, point.kind, point.entered_sequence, point.values
+    ).where(point.front_id == kept.id)
     if at_sequence is None:
-        query = query.where(left.is_(None))
+        query = query.where(point.left_sequence.is_(None))
     else:
-        query = query.where(FrontPointRow.entered_sequence <= at_sequence, or_(left.is_(None), left > at_sequence))
-    names = {o.name: slot for o, slot in kept.objectives}
-    rows = connection.execute(query.order_by(FrontPointRow.id)).mappings().all()
-    return [{**row, "slots": {names[n]: v for n, v in values_in(row["values"]).items()}} for row in rows]
+        left = point.left_sequence
+        query = query.where(point.entered_sequence <= at_sequence, or_(left.is_(None), left > at_sequence))
+    slots = {o.name: slot for o, slot in kept.objectives}
+    for key, proposal, observation, kind, entered, values in connection.execute(query.order_by(point.id)):
+        named = {slots[name]: value for name, value in values_in(values).items()}
+        yield _Member(key, proposal, observation, kind, entered, named)
 
 
-def _within(spec: FrontSpec, rows: Iterable[_Row]) -> list[_Row]:
-    """The rows within the constraints, with their values under the names of `spec`."""
+def _within(spec: FrontSpec, members: Iterable[_Member]) -> list[_Member]:
+    """The members within the constraints."""
     objectives = {slot for _, slot in spec.objectives}
     bounds = [(c, slot) for c, slot in spec.constraints if slot in objectives]
-    return [row for row in rows if all(c.violation(row["slots"][slot].value) == 0 for c, slot in bounds)]
+    return [member for member in members if all(c.violation(member.slots[slot].value) == 0 for c, slot in bounds)]
 
 
-def _computed(connection: Connection, spec: FrontSpec, at_sequence: int | None) -> list[_Row]:
+def _computed(connection: Connection, spec: FrontSpec, at_sequence: int | None) -> list[_Member]:
     """A front nobody keeps, from the present values of what was there at `at_sequence`."""
     candidates = spec.scope.candidates(connection, spec.names)
     here = {c.key: c for c in candidates if at_sequence is None or c.sequence <= at_sequence}
     losses = {key: spec.losses(candidate.values) for key, candidate in here.items()}
     front = Front(len(spec.objectives))
     front.rebuild({key: point for key, point in losses.items() if point is not None})
-    return [_row_of(spec, here[key]) for key, _ in front.items()]
+    return [_member_of(spec, here[key]) for key, _ in front.items()]
 
 
-def _row_of(spec: FrontSpec, candidate: Candidate) -> _Row:
+def _member_of(spec: FrontSpec, candidate: Candidate) -> _Member:
     values = {objective.name: candidate.values[slot] for objective, slot in spec.objectives}
-    return {
-        "key": candidate.key,
-        "proposal_id": candidate.proposal,
-        "observation_id": candidate.observation,
-        "kind": kind_of(spec, values),
-        "entered_sequence": candidate.sequence,
-        "slots": candidate.values,
-        "values": values_out(values),
-    }
+    kind = kind_of(spec, values)
+    return _Member(candidate.key, candidate.proposal, candidate.observation, kind, candidate.sequence, candidate.values)
 
 
-def _points(connection: Connection, spec: FrontSpec, rows: Sequence[_Row]) -> list[FrontPoint]:
-    proposals: dict[str, Any] = {}
-    for ids in chunks([row["proposal_id"] for row in rows if row["proposal_id"]]):
-        query = select(
-            ProposalRow.id, ProposalRow.config, ProposalRow.origin, ProposalRow.architecture_key, StudyRow.name
-        ).join(StudyRow, StudyRow.id == ProposalRow.study_id)
-        proposals.update({row.id: row for row in connection.execute(query.where(ProposalRow.id.in_(ids)))})
-    observed = _observed(connection, [row["observation_id"] for row in rows if row["observation_id"]])
-    orphans = [row["observation_id"] for row in rows if row["proposal_id"] not in proposals]
-    observations = _configurations(connection, orphans)
-    told = _told(connection, [row["proposal_id"] for row in rows if not row["observation_id"]])
+def _points(connection: Connection, spec: FrontSpec, members: Sequence[_Member]) -> list[FrontPoint]:
+    names = [(objective.name, slot) for objective, slot in spec.objectives]
+    shown = [name for name, _ in names]
+    proposals = _proposals(connection, [m.proposal for m in members if m.proposal])
+    observed = _observed(connection, [m.observation for m in members if m.observation], but=shown)
+    told = _told(connection, [m.proposal for m in members if m.proposal and not m.observation], but=shown)
+    orphans = _configurations(connection, [m.observation for m in members if m.proposal not in proposals])
     points = []
-    for row in rows:
-        proposal = proposals.get(row["proposal_id"])
-        source = proposal or observations[row["observation_id"]]
-        values = {objective.name: row["slots"][slot] for objective, slot in spec.objectives}
-        found = observed[row["observation_id"]] if row["observation_id"] else told[row["proposal_id"]]
-        others = {m: v for m, v in found.items() if m not in values}
+    for member in members:
+        values = {name: member.slots[slot] for name, slot in names}
+        others = (observed if member.observation else told).get(member.observation or member.proposal, _NOTHING)
+        if member.proposal in proposals:
+            config, origin, architecture, study = proposals[member.proposal]
+        else:
+            (config, architecture), origin, study = orphans[member.observation], "", ""
+        proposal = member.proposal if study else None
         points.append(
             FrontPoint(
-                row["key"],
-                source.config,
-                values,
-                proposal.name if proposal else "",
-                proposal.origin if proposal else "",
-                row["kind"],
-                row["proposal_id"] if proposal else None,
-                row["entered_sequence"],
-                source.architecture_key,
-                others,
+                *(member.key, config, values, study, origin),
+                *(member.kind, proposal, member.entered, architecture, others),
             )
         )
     return points
 
 
-def _told(connection: Connection, proposals: Sequence[str]) -> dict[str, dict[str, Value]]:
-    """The quality values of evaluations without an observation, by proposal."""
-    found: dict[str, dict[str, Value]] = {}
-    for part in chunks(proposals):
-        query = select(EvaluationRow.proposal_id, EvaluationRow.values)
-        for proposal, values in connection.execute(query.where(EvaluationRow.proposal_id.in_(part))):
-            found[proposal] = quality_of(values_in(values))
+def _proposals(connection: Connection, ids: Sequence[str]) -> dict[str | None, tuple[Any, str, str, str]]:
+    """Configuration, origin, architecture and the name of the study, of those that are still there."""
+    found: dict[str | None, tuple[Any, str, str, str]] = {}
+    row = ProposalRow
+    for part in chunks(ids):
+        query = select(row.id, row.config, row.origin, row.architecture_key, StudyRow.name).join(
+            StudyRow, StudyRow.id == row.study_id
+        )
+        for id_, config, origin, architecture, study in connection.execute(query.where(row.id.in_(part))):
+            found[id_] = (config, origin, architecture, study)
     return found
 
 
-def _observed(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
-    """The values of observations."""
-    values: dict[int, dict[str, Value]] = defaultdict(dict)
+def _told(connection: Connection, proposals: Sequence[str], but: Collection[str]) -> dict[Any, dict[str, Value]]:
+    """The quality values of evaluations without an observation, by proposal, `but` those of some metrics."""
+    found: dict[Any, dict[str, Value]] = {}
+    for part in chunks(proposals):
+        query = select(EvaluationRow.proposal_id, EvaluationRow.values)
+        for proposal, values in connection.execute(query.where(EvaluationRow.proposal_id.in_(part))):
+            others = {name: value for name, value in quality_of(values_in(values)).items() if name not in but}
+            if others:
+                found[proposal] = others
+    return found
+
+
+def _observed(connection: Connection, ids: Sequence[int], but: Collection[str]) -> dict[Any, dict[str, Value]]:
+    """The values of observations, `but` those of some metrics."""
+    found: dict[Any, dict[str, Value]] = defaultdict(dict)
+    row = ObservationValue
     for part in chunks(ids):
-        query = select(
-            ObservationValue.observation_id, ObservationValue.metric, ObservationValue.value, ObservationValue.kind
-        ).where(ObservationValue.observation_id.in_(part))
+        query = select(row.observation_id, row.metric, row.value, row.kind)
+        query = query.where(row.observation_id.in_(part), row.metric.not_in(but))
         for id_, metric, value, kind in connection.execute(query):
-            values[id_][metric] = stored_value(value, kind)
-    return values
+            found[id_][metric] = stored_value(value, kind)
+    return found
 
 
-def _configurations(connection: Connection, ids: Sequence[int]) -> dict[int, Any]:
-    """What was observed, where the study that proposed it is gone."""
-    found: dict[int, Any] = {}
+def _configurations(connection: Connection, ids: Sequence[int | None]) -> dict[int | None, tuple[Any, str]]:
+    """What was observed, where the study that proposed it is gone: configuration and architecture."""
+    found: dict[int | None, tuple[Any, str]] = {}
     for part in chunks(ids):
         query = select(Observation.id, Observation.config, Observation.architecture_key)
-        found.update({row.id: row for row in connection.execute(query.where(Observation.id.in_(part)))})
+        for id_, config, architecture in connection.execute(query.where(Observation.id.in_(part))):
+            found[id_] = (config, architecture)
     return found
 
 
@@ -247,20 +265,26 @@ def _result(connection: Connection, chosen: Chosen, points: tuple[FrontPoint, ..
     )
 
 
-def _history(spec: FrontSpec, rows: Sequence[_Row], limit: Sequence[float]) -> list[tuple[int, float]]:
+def _history(spec: FrontSpec, rows: Iterable[Any], limit: Sequence[float]) -> list[tuple[int, float]]:
     names = [(o, o.name) for o, _ in spec.objectives]
-    points = {row["id"]: [o.loss(float(row["values"][name]["value"])) for o, name in names] for row in rows}
-    events = [(row["entered_sequence"], True, row["id"]) for row in rows]
-    events += [(row["left_sequence"], False, row["id"]) for row in rows if row["left_sequence"] is not None]
+    points: dict[int, list[float]] = {}
+    events: list[tuple[int, bool, int]] = []
+    for id_, values, entered, left in rows:
+        points[id_] = [o.loss(float(values[name]["value"])) for o, name in names]
+        events.append((entered, False, id_))
+        if left is not None:
+            events.append((left, True, id_))
     members: dict[int, list[float]] = {}
+    running = RunningVolume(limit)
     history = []
-    for sequence, group in itertools.groupby(
-        sorted(events, key=lambda event: (event[0], not event[1])), lambda e: e[0]
-    ):
-        for _, enters, id_ in group:
-            if enters:
+    for sequence, group in itertools.groupby(sorted(events), lambda event: event[0]):
+        for _, leaves, id_ in group:
+            if not leaves:
                 members[id_] = points[id_]
-            else:
-                members.pop(id_, None)
-        history.append((int(sequence), hypervolume(np.array(list(members.values()), dtype=np.float64), limit)))
+                running.add(points[id_])
+            elif members.pop(id_) in running:  # it was withdrawn, not beaten
+                running = RunningVolume(limit)
+                for point in members.values():
+                    running.add(point)
+        history.append((sequence, running.value))
     return history
