@@ -10,6 +10,7 @@ import argparse
 import gc
 import multiprocessing
 import os
+import selectors
 import statistics
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when ray is first imported
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -176,14 +177,17 @@ def written(url: str, total: int, message: int, producers: int = 8) -> tuple[flo
             pipe.send("go")
         started, acks = time.monotonic(), []
         done = 0
-        while pipes:
+        waiting = selectors.DefaultSelector()
+        for pipe in pipes:
+            waiting.register(pipe, selectors.EVENT_READ)
+        while waiting.get_map():
             came, senders = [], []
-            for ready in wait(pipes):
-                pipe = next(p for p in pipes if p is ready)
+            for ready, _ in waiting.select():
+                pipe = cast(Connection, ready.fileobj)
                 given = pipe.recv()
                 if isinstance(given, dict):  # its own times: it has ended
                     acks += given["acks"]
-                    pipes.remove(pipe)
+                    waiting.unregister(pipe)
                     continue
                 came += given
                 senders.append(pipe)
@@ -217,12 +221,13 @@ def proposed(store: Store, name: str, epoch: int, number: int) -> list[Proposal]
 
 
 def produce(pipe: Connection, proposals: list[Proposal], message: int) -> None:
-    """Send results, each message after the answer to the one before."""
+    """Hand results over, each message after the answer to the one before."""
+    results = [outcome(p) for p in proposals]
     pipe.send("up")
     pipe.recv()
     acks = []
-    for at in range(0, len(proposals), message):
-        outcomes = [outcome(p) for p in proposals[at : at + message]]
+    for at in range(0, len(results), message):
+        outcomes = results[at : at + message]
         sent = time.monotonic()
         pipe.send(outcomes)
         pipe.recv()

@@ -15,6 +15,8 @@ class FrontCache:
     """The present members of each front, by front id, with the version they belong to."""
 
     def __init__(self) -> None:
+        self.specs: dict[int, FrontSpec] = {}
+        """What each front asks for, which never changes; only the version that it was read with is old."""
         self._kept: dict[int, tuple[int, Front]] = {}
 
     def front(self, connection: Connection, spec: FrontSpec) -> Front:
@@ -39,3 +41,4 @@ class FrontCache:
     def clear(self) -> None:
         """Read everything again."""
         self._kept.clear()
+        self.specs.clear()

@@ -6,10 +6,10 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Result, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
 
 from archfront.cluster.store._candidates import Scope, Slot
 from archfront.cluster.store._codec import constraint_in, constraint_out, objective_in, objective_out
@@ -108,7 +108,9 @@ def facts_of(identity: Any, task_identity: Any, protocols: Any) -> ColumnElement
 
 
 _SPECS = select(FrontRow.__table__).order_by(FrontRow.__table__.c.id)
-_TOUCHED = _SPECS.where(
+_VERSIONS = select(FrontRow.id, FrontRow.version).order_by(FrontRow.id)
+_OWN = _VERSIONS.where(FrontRow.study_id == bindparam("study")).with_for_update()
+_TOUCHED = _VERSIONS.where(
     or_(
         FrontRow.study_id == bindparam("study"),
         facts_of(bindparam("space"), bindparam("task"), bindparam("protocols", expanding=True)),
@@ -116,19 +118,26 @@ _TOUCHED = _SPECS.where(
 ).with_for_update()
 
 
-def specs_touched(connection: Connection, study: Mapping[str, Any], protocols: Collection[str]) -> list[FrontSpec]:
-    """The kept fronts that a study's new evaluations may change, locked: its own, and those of everyone's facts."""
+def specs_touched(
+    connection: Connection, known: dict[int, FrontSpec], study: Mapping[str, Any], protocols: Collection[str]
+) -> list[FrontSpec]:
+    """The kept fronts that a study's new evaluations may change, locked: its own, and for a public study those of
+    everyone's facts. `known` holds fronts seen before, of which nothing but the version changes."""
     place = {"study": study["id"], "space": study["identity"], "task": study["task_identity"]}
-    return _specs(connection.execute(_TOUCHED, {**place, "protocols": sorted(protocols)}))
+    if study["private"]:
+        found = connection.execute(_OWN, {"study": study["id"]}).all()
+    else:
+        found = connection.execute(_TOUCHED, {**place, "protocols": sorted(protocols)}).all()
+    unknown = [id_ for id_, _ in found if id_ not in known]
+    if unknown:
+        known.update({spec.id: spec for spec in select_specs(connection, FrontRow.id.in_(unknown))})
+    return [replace(known[id_], version=version) for id_, version in found]
 
 
 def select_specs(connection: Connection, *where: ColumnElement[bool], lock: bool = True) -> list[FrontSpec]:
     """The kept fronts that fit, oldest first; `lock` holds other writers of them back until the transaction ends."""
     query = _SPECS.where(*where)
-    return _specs(connection.execute(query.with_for_update() if lock else query))
-
-
-def _specs(found: Result[Any]) -> list[FrontSpec]:
+    found = connection.execute(query.with_for_update() if lock else query)
     return [
         FrontSpec(
             Scope(row["study_id"], row["identity"], row["signature"], row["task_identity"], row["protocol"]),

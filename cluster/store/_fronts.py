@@ -50,11 +50,12 @@ def refresh(
     keys: Collection[str] = (),
     architectures: Collection[str] = (),
     told: Mapping[int | None, Sequence[Candidate]] = MappingProxyType({}),
+    now: Mapping[int | None, int] = MappingProxyType({}),
     everything: bool = False,
 ) -> None:
     """Bring locked fronts up to date after the values of `keys` or `architectures` (or everything) may have changed.
 
-    `told` has what `keys` are now, by study, where that is known without reading it.
+    `told` has what `keys` are now, and `now` the last sequence number, by study, where nothing need be read for it.
 
     The number of statements does not grow with the number of keys, and nothing but these is read as long as no
     point on a front changes its values.
@@ -72,11 +73,11 @@ def refresh(
             changed = scope.completed(connection, told[scope.study], names, architectures)
         else:
             changed = scope.candidates(connection, names, keys, architectures)
-        now = _last_sequence(connection, scope)
+        present = now[scope.study] if scope.study in now else _last_sequence(connection, scope)
         for journal in mine:
             front = cache.front(connection, journal.spec)
-            if everything or not _extend(front, journal, changed, keys, now):
-                _recompute(front, journal, whole(), now)
+            if everything or not _extend(front, journal, changed, keys, present):
+                _recompute(front, journal, whole(), present)
     _write(connection, cache, journals)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, or_, select, update
 
 from archfront.cluster.store._candidates import Candidate
 from archfront.cluster.store._codec import chunks, finite, values_in, values_out
@@ -54,10 +54,9 @@ class RecordMethods(Opened):
 
         def put(connection: Connection) -> int:
             here = locked_study(connection, study, epoch)
-            new = _unknown_yet(connection, study, here["id"], outcomes)
+            new, last, last_batch = _unknown_yet(connection, study, here["id"], outcomes)
             if not new:
                 return 0
-            last, last_batch = _last(connection, here["id"])
             now = time.time()
             observations = _insert_observations(connection, here, new, now)
             rows = [
@@ -72,11 +71,10 @@ class RecordMethods(Opened):
             ]
             connection.execute(_INSERT, rows)
             moved = _insert_values(connection, here, study, new)
-            for part in chunks(new):
-                connection.execute(_DONE, {"ids": [outcome.proposal for outcome, _ in part]})
+            connection.execute(_DONE, [{"proposal": outcome.proposal} for outcome, _ in new])
             read = any(outcome.reused is not None for outcome, _ in new)  # what a fact says is with its observation
             told = {} if read else {here["id"]: _candidates(here, new, last, observations)}
-            self._refresh(connection, here, new, moved, told)
+            self._refresh(connection, here, new, moved, told, last + len(new))
             freeze_reference(connection, here, last + len(new))
             if seconds is not None:
                 connection.execute(_SPENT, {"study": here["id"], "spent": seconds})
@@ -122,19 +120,27 @@ class RecordMethods(Opened):
         new: Sequence[_New],
         moved: set[str],
         told: Mapping[int | None, Sequence[Candidate]],
+        last: int,
     ) -> None:
         protocols = {outcome.protocol or here["protocol"] for outcome, _ in new}
-        specs = specs_touched(connection, here, protocols)
+        specs = specs_touched(connection, self._cache.specs, here, protocols)
         keys = {outcome.evaluation.key for outcome, _ in new}
-        refresh(connection, self._cache, specs, keys=keys, architectures=moved, told=told)
+        now = {here["id"]: last}
+        refresh(connection, self._cache, specs, keys=keys, architectures=moved, told=told, now=now)
         refresh_architectures(connection, self._cache, here["identity"], here["signature"], moved, but=specs)
 
 
 _New = tuple[Outcome, str]  # with its architecture key
 
 _INSERT = insert(EvaluationRow)
-_DONE = update(ProposalRow).where(ProposalRow.id.in_(bindparam("ids", expanding=True))).values(state="done")
+_DONE = update(cast(Table, ProposalRow.__table__)).where(ProposalRow.id == bindparam("proposal")).values(state="done")
 _SPENT = update(StudyRow).where(StudyRow.id == bindparam("study")).values(seconds=bindparam("spent"))
+_LAST = (
+    select(EvaluationRow.sequence, EvaluationRow.batch)
+    .where(EvaluationRow.study_id == bindparam("study"))
+    .order_by(EvaluationRow.sequence.desc())
+    .limit(1)
+)
 _KNOWN = (
     select(
         ProposalRow.id,
@@ -142,16 +148,13 @@ _KNOWN = (
         ProposalRow.key,
         ProposalRow.architecture_key,
         EvaluationRow.proposal_id,
+        _LAST.with_only_columns(EvaluationRow.sequence).scalar_subquery(),
+        _LAST.with_only_columns(EvaluationRow.batch).scalar_subquery(),
     )
     .outerjoin(EvaluationRow, EvaluationRow.proposal_id == ProposalRow.id)
     .where(ProposalRow.id.in_(bindparam("ids", expanding=True)))
 )
-_LAST = (
-    select(EvaluationRow.sequence, EvaluationRow.batch)
-    .where(EvaluationRow.study_id == bindparam("study"))
-    .order_by(EvaluationRow.sequence.desc())
-    .limit(1)
-)
+"""With the study's last sequence and batch number: every statement less is felt where a transaction has one outcome."""
 
 
 def _candidates(
@@ -175,13 +178,19 @@ def _slot(here: Mapping[str, Any], name: str) -> tuple[str, str]:
     return metric, here["devices"].get(device, device) if device else ""
 
 
-def _unknown_yet(connection: Connection, name: str, study: int, outcomes: Sequence[Outcome]) -> list[_New]:
-    """The outcomes without an evaluation so far, one per proposal, in order, each with its architecture key."""
+def _unknown_yet(
+    connection: Connection, name: str, study: int, outcomes: Sequence[Outcome]
+) -> tuple[list[_New], int, int]:
+    """The outcomes without an evaluation so far, one per proposal, in order, each with its architecture key; and the
+    study's last sequence and batch number."""
     known: dict[str, tuple[str, str, bool]] = {}
+    last = batch = 0
     for part in chunks([outcome.proposal for outcome in outcomes]):
-        for id_, owner, key, architecture, told in connection.execute(_KNOWN, {"ids": part}):
+        here = {"ids": part, "study": study}
+        for id_, owner, key, architecture, told, *numbers in connection.execute(_KNOWN, here):
             if owner == study:
                 known[id_] = (key, architecture, told is None)
+                last, batch = (number or 0 for number in numbers)
     new: dict[str, _New] = {}
     for outcome in outcomes:
         if outcome.proposal not in known:
@@ -191,12 +200,7 @@ def _unknown_yet(connection: Connection, name: str, study: int, outcomes: Sequen
             raise ValueError(f"proposal {outcome.proposal} has key {key!r}, its evaluation {outcome.evaluation.key!r}")
         if untold:
             new.setdefault(outcome.proposal, (outcome, architecture))
-    return list(new.values())
-
-
-def _last(connection: Connection, study: int) -> tuple[int, int]:
-    row = connection.execute(_LAST, {"study": study}).first()
-    return (0, 0) if row is None else (row[0], row[1])
+    return list(new.values()), last, batch
 
 
 def _insert_observations(
