@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, or_, select
 
 from archfront.cluster.store._codec import number, stored_value, values_in
 from archfront.cluster.store._models import (
@@ -60,16 +60,21 @@ class Scope:
         names: Mapping[str, Slot],
         keys: Collection[str] | None = None,
         architectures: Collection[str] = (),
+        devices: Collection[str] | None = None,
     ) -> list[Candidate]:
         """In the order of their sequence: all of them, or those of `keys` or `architectures`.
 
         `names` are the values that matter, by the name under which an evaluation of the study tells them. Device
-        values are the present medians; without any session the value as told stands.
+        values are the present medians; without any session the value as told stands. With `devices`, facts that no
+        session on one of these measured may be left out: a new device's front need not read a million facts.
         """
         if keys is not None and architectures:
             keys = {*keys, *self._keys_of(connection, architectures)}
-        read = self._from_facts if self.study is None else self._from_study
-        return self._filled(connection, read(connection, names, keys), names, every=keys is None)
+        if self.study is None:
+            found = self._from_facts(connection, names, keys, devices)
+        else:
+            found = self._from_study(connection, names, keys)
+        return self._filled(connection, found, names, every=keys is None)
 
     def completed(
         self,
@@ -160,7 +165,11 @@ class Scope:
                 by_observation[observation].values.setdefault((metric, ""), stored_value(value, kind))
 
     def _from_facts(
-        self, connection: Connection, names: Mapping[str, Slot], keys: Collection[str] | None
+        self,
+        connection: Connection,
+        names: Mapping[str, Slot],
+        keys: Collection[str] | None,
+        devices: Collection[str] | None,
     ) -> list[Candidate]:
         """Per key the mean over train seeds of the newest usable observations."""
         metrics = {metric for metric, device in names.values() if not device}
@@ -188,6 +197,8 @@ class Scope:
                 _among(Observation.key, keys),
             )
         )
+        if devices is not None and keys is None:
+            query = query.where(Observation.architecture_key.in_(self._measured_on(devices)))
         newest: dict[str, Candidate] = {}
         seeds: dict[str, dict[int, tuple[int, dict[str, Value]]]] = defaultdict(dict)
         for key, architecture, observation, proposal, seed, metric, value, kind in sorted(
@@ -201,6 +212,14 @@ class Scope:
         for key, candidate in newest.items():
             candidate.values = {(m, ""): value for m, value in mean_over_seeds(seeds[key]).items()}
         return sorted(newest.values(), key=lambda candidate: candidate.sequence)
+
+    def _measured_on(self, devices: Collection[str]) -> Select[Any]:
+        """The architectures with a session on one of these devices."""
+        return select(DeviceValue.architecture_key).where(
+            DeviceValue.identity == self.identity,
+            DeviceValue.signature == self.signature,
+            DeviceValue.device.in_(devices),
+        )
 
     def _add_analytic(
         self, connection: Connection, found: list[Candidate], metrics: Collection[str], wanted: Collection[str] | None

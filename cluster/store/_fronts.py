@@ -66,7 +66,7 @@ def refresh(
         by_scope[journal.spec.scope].append(journal)
     for scope, mine in by_scope.items():
         names = {name: slot for journal in mine for name, slot in journal.spec.names.items()}
-        whole = _once(scope, connection, names)
+        whole = _once(scope, connection, names, _devices([journal.spec for journal in mine]))
         if everything:
             changed = whole()
         elif scope.study in told:
@@ -182,8 +182,16 @@ def _recompute(front: Front, journal: _Journal, candidates: Sequence[Candidate],
             journal.enter(candidate, now)
 
 
-def _once(scope: Scope, connection: Connection, names: dict[str, Any]) -> Callable[[], list[Candidate]]:
-    return functools.cache(lambda: scope.candidates(connection, names))
+def _once(
+    scope: Scope, connection: Connection, names: dict[str, Any], devices: Collection[str] | None
+) -> Callable[[], list[Candidate]]:
+    return functools.cache(lambda: scope.candidates(connection, names, devices=devices))
+
+
+def _devices(specs: Sequence[FrontSpec]) -> set[str] | None:
+    """Devices of which every candidate for one of these fronts has a value; None where some front asks for none."""
+    asked = [{slot[1] for _, slot in spec.objectives if slot[1]} for spec in specs]
+    return set[str]().union(*asked) if all(asked) else None
 
 
 def _last_sequence(connection: Connection, scope: Scope) -> int:

@@ -10,7 +10,7 @@ from archfront.cluster.store import Outcome, ProposalRecord, Store, StudyRecord
 from archfront.search._types import Evaluation, Objective, Proposal, Value
 from archfront.spaces import Real, SearchSpace
 
-__all__ = ["device_study", "fill"]
+__all__ = ["begin", "device_study", "fill"]
 
 SPACE = SearchSpace(*(Real(f"x{i}", 0, 1) for i in range(3)))
 ERROR = Objective("error", "min")
@@ -27,23 +27,28 @@ def fill(store: Store, evaluations: int, devices: int, seed: int = 0) -> None:
     """One public study per device, which share out so many evaluations of error and latency on their device."""
     rng = np.random.default_rng(seed)
     for device in range(devices):
-        goals = (ERROR, Objective("latency_ms", "min", f"d{device}", "ms"))
-        study = device_study(device)
-        store.create_study(
-            StudyRecord(
-                *(study, "large", SPACE.identity, goals, SPACE.to_dict(), SPACE.to_dict(), "table", "table-1"),
-                *("signature", "protocol", "table", "random"),
-                devices={f"d{device}": f"device-{device}"},
-            )
-        )
+        study, latency = begin(store, device)
         epoch = store.begin_sitting(study)
         prefix = uuid.uuid4().hex[:24]
         number = evaluations // devices
         for first in range(0, number, TOGETHER):
             proposals = [_proposal(prefix, i, rng) for i in range(first, min(first + TOGETHER, number))]
             store.insert_proposals(study, epoch, [ProposalRecord(p, p.key, "running") for p in proposals])
-            store.record(study, epoch, [_outcome(p, goals[1].name, rng) for p in proposals])
+            store.record(study, epoch, [_outcome(p, latency, rng) for p in proposals])
         store.end_sitting(study, "done", seconds=1.0, startup_seconds=0.0, epoch=epoch)
+
+
+def begin(store: Store, device: int) -> tuple[str, str]:
+    """Store a study for a device: its name, and that of its latency."""
+    study, latency = device_study(device), Objective("latency_ms", "min", f"d{device}", "ms")
+    store.create_study(
+        StudyRecord(
+            *(study, "large", SPACE.identity, (ERROR, latency), SPACE.to_dict(), SPACE.to_dict(), "table", "table-1"),
+            *("signature", "protocol", "table", "random"),
+            devices={f"d{device}": f"device-{device}"},
+        )
+    )
+    return study, latency.name
 
 
 def _proposal(prefix: str, number: int, rng: np.random.Generator) -> Proposal:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from archfront.cluster.store import Store
 from archfront.search._types import Constraint
-from tests.cluster.large import device_study, fill
+from tests.cluster.large import begin, device_study, fill
 from tests.cluster.store.conftest import schema
 
 LARGE = {"proposal", "evaluation", "observation", "observation_value", "device_value", "front_point", "report"}
@@ -118,6 +118,15 @@ def test_memory_is_that_of_the_front(large: Store) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < FRONT_BYTES * members
+
+
+def test_a_study_for_a_new_device_reads_none_of_the_facts(large: Store) -> None:
+    tracemalloc.start()
+    study, _ = begin(large, 77)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    large.remove_study(study)
 
 
 def test_the_answer_is_that_of_all_evaluations(large: Store) -> None:
