@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from _results import RESULTS, machine
@@ -11,6 +11,8 @@ from _results import RESULTS, machine
 __all__ = ["Row", "keep", "row"]
 
 Row = dict[str, Any]
+PARTS = ("path", "sleep", "writer", "front", "reports", "million", "queries", "reproducible", "faults")
+"""In the order of the page."""
 
 
 def row(
@@ -22,34 +24,39 @@ def row(
     return {**line, "peer": peer, "peer's": peers, "ratio": ratio}
 
 
-def keep(part: str, rows: list[Row], parts: Iterable[str]) -> None:
+def keep(part: str, rows: list[Row], command: str) -> None:
     """Replace a part's rows in docs/results/scale.json, and write the page of all of them."""
-    file, order = RESULTS / "scale.json", list(parts)
-    content = json.loads(file.read_text()) if file.exists() else {"machine": machine(), "rows": []}
-    kept = {name: [r for r in content["rows"] if r["part"] == name] for name in order}
-    kept[part] = rows
-    content["rows"] = [r for name in order for r in kept[name]]
-    lines = ",\n".join(json.dumps(r) for r in content["rows"])
-    file.write_text(f'{{"machine": {json.dumps(content["machine"])},\n"rows": [\n{lines}\n]}}\n')
+    file = RESULTS / "scale.json"
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    kept[part] = {"command": command, "machine": machine(), "rows": rows}
+    content = {name: kept[name] for name in PARTS if name in kept}
+    file.write_text(json.dumps(content, indent=1) + "\n")
     (RESULTS / "scale.md").write_text(page(content))
 
 
 def page(content: dict[str, Any]) -> str:
     """All rows as one table."""
-    shape = content["machine"]
-    where = f"{shape['cores']} cores of {shape['cpu']}, {shape['memory_gb']} GB, Python {shape['python']}"
-    lines = ["| what | asked | measured | peer | peer's | ratio |", "|" + " --- |" * 6]
-    for r in content["rows"]:
-        peers, ratio = (f"{r[name]:.4g}" if r[name] is not None else "" for name in ("peer's", "ratio"))
-        lines.append(
-            f"| {r['what']} | {r['asked']} | {r['measured']:.4g} {r['unit']} | {r['peer']} | {peers} | {ratio} |"
-        )
-    return "\n".join(["# Scale", "", TEXT.strip(), "", f"On {where}.", "", *lines, ""])
+    places = [shape(measured["machine"]) for measured in content.values()]
+    here = list(dict.fromkeys(places))
+    lines = ["| command | what | asked | measured | peer | peer's | ratio |", "|" + " --- |" * 7]
+    for measured, place in zip(content.values(), places, strict=True):
+        command = f"`{measured['command']}`" + (f" ({here.index(place) + 1})" if len(here) > 1 else "")
+        for r in measured["rows"]:
+            peers, ratio = (f"{r[name]:.4g}" if r[name] is not None else "" for name in ("peer's", "ratio"))
+            ours = f"{r['measured']:.4g} {r['unit']}"
+            lines.append(f"| {command} | {r['what']} | {r['asked']} | {ours} | {r['peer']} | {peers} | {ratio} |")
+    machines = [f"({n}) {one}" for n, one in enumerate(here, start=1)] if len(here) > 1 else here
+    return "\n".join(["# Scale", "", TEXT.strip(), "", f"On {'; '.join(machines)}.", "", *lines, ""])
+
+
+def shape(facts: Mapping[str, Any]) -> str:
+    """A machine in words."""
+    return f"{facts['cores']} cores of {facts['cpu']}, {facts['memory_gb']} GB, Python {facts['python']}"
 
 
 TEXT = """
-`python benchmarks/scale.py --out` (`--parts` names some: path, sleep, writer, front, reports, million, queries). Ours
-and the peer's in one run; the ratio is ours to the peer's. Faults: [chaos.md](chaos.md).
+Each command runs in a clone with `make setup` done (`.venv/bin/python`); `python benchmarks/scale.py --out` runs all of
+its parts. Ours and the peer's are measured in one run; the ratio is ours to the peer's.
 
 - *path*: ask, lease, evaluation on Ray, tell, durable store and front, of evaluations that take microseconds, timed
   between the first and the last commit.
@@ -57,4 +64,7 @@ and the peer's in one run; the ratio is ours to the peer's. Faults: [chaos.md](c
 - *writer*: 8 processes hand results to one writer, which takes what waits, commits with full synchronisation, and
   answers; each process waits for the answer before its next message. Every result was there afterwards, once.
 - *million*: one proposal at a time, after a thousand and after a million evaluations, in one process.
+- *queries*: 200 times each, in a process that has imported Ray, torch and Optuna.
+- *reproducible*: real Ray, evaluations that take 0 to 50 ms at random; tables by the hash that `archfront show` prints.
+- *faults*: see [chaos.md](chaos.md) for each kind.
 """

@@ -24,6 +24,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"  # read when ray is first imported
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _results import RESULTS, write
+from _scale_page import keep
+from _scale_page import row as measured
 from tests.faults import scenarios
 from tests.faults.nodes import Nodes
 from tests.faults.scenarios import Injection
@@ -104,6 +106,11 @@ def main() -> None:
             asked.log.write_text("[\n" + ",\n".join(json.dumps(row) for row in log) + "\n]\n")
     if asked.out:
         write("chaos", "Faults in running searches", TEXT, summary(log))
+        good = sum(line["outcome"] == "good" for line in log)
+        name = f"of {len(log)} injections: the study ended, nothing lost or twice, the table of the uninterrupted study"
+        keep(
+            "faults", [measured("faults", name, f"{len(log)}", good, "injections")], "python benchmarks/chaos.py --out"
+        )
         return
     for row in summary(log):
         print(row)
