@@ -75,12 +75,12 @@ class Study:
     ) -> Study:
         """A study that is in the store; `run` then continues it. `space` for a model space that lives in a script.
 
-        Raises UnknownNameError with the closest name.
+        Raises UnknownNameError with the closest name, NoStoreError where there is no store.
         """
         study = cls.__new__(cls)
         study.name, study._given, study._function = name, {"space": space}, None
         study._own_store = not isinstance(store, Store)
-        study.store = store if isinstance(store, Store) else Store(store, files=files)
+        study.store = store if isinstance(store, Store) else Store(store, files=files, create=False)
         study._record = study.store.study(name)
         return study
 

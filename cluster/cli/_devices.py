@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._look import looked_into
 from archfront.cluster.cli._options import AsJson, StoreUrl
 from archfront.cluster.cli._output import console, document, table
 from archfront.spaces._errors import ExistsError, UnknownNameError, UsageError
@@ -43,10 +44,12 @@ def devices(
         raise UnknownNameError.of("action", action, ACTIONS)
     if action != "list" and name is None:
         raise UsageError(f"which device is to {action}?", f"archfront devices {action} NAME")
-    with Store(store) as opened:
-        if action == "list":
+    if action == "list":
+        with looked_into(store) as opened:
             _list(opened, as_json)
-        elif action == "register":
+        return
+    with Store(store) as opened:
+        if action == "register":
             _register(opened, str(name), like, threads, batch, as_json)
         else:
             _measure(opened, str(name), study, as_json)

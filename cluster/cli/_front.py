@@ -56,7 +56,7 @@ def front(
     devices: Sequence[str | None] = split_list(device or []) or [None]
     if len(devices) > 1 and plot is None:
         raise UsageError("a front has one device", "give one --device, or --plot FILE for several in one picture")
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         protocol = _protocol(opened, space, study, task, epochs, supernet)
         fronts = [
             Front(
@@ -224,7 +224,7 @@ def export(
     from archfront.cluster.export import export as write
     from archfront.cluster.store import Store
 
-    with Store(store, files=files) as opened:
+    with Store(store, files=files, create=False) as opened:
         done = write(opened, key, output, format=format, study=study)
     if as_json:
         document(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archfront.cluster.cli._look import looked_into
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, fail, split_list
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
@@ -121,7 +122,7 @@ def search(
     if dry_run:
         from archfront.cluster._dry_run import dry_run as look
 
-        with Store(store, files=files) as opened:
+        with looked_into(store, files) as opened:
             asked = {**options, **_start(start, opened), "trials": trials, "minutes": minutes}
             facts = look(opened, asked, default_workers(workers, space, scheduler))
         if as_json:
@@ -160,7 +161,7 @@ def resume(
     from archfront.cluster.store import Store
     from archfront.cluster.study import Study
 
-    with Store(store, files=files) as opened:
+    with Store(store, files=files, create=False) as opened:
         found = Study.open(study, store=opened)
         if found.record.status == "done" and trials is None and minutes is None and not as_json:
             console().print(f"study [bold]{study}[/] is finished; go on with `--trials N`, a larger total.")

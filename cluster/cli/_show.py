@@ -45,7 +45,7 @@ def show(
         raise UsageError(f"{' and '.join(questions)} are {len(questions)} questions", "ask them one after the other")
     if file is not None and not calibration:
         raise UsageError(f"what is {str(file)!r} for?", f"archfront show {what} --calibration {file}")
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         names = [record.name for record in opened.studies()]
         if what in names and importance:
             show_importance(opened, what, as_json)

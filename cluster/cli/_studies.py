@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archfront.cluster.cli._look import looked_into
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, split_list, table
 from archfront.cluster.cli._show import show, text
@@ -38,7 +39,7 @@ def replay(
     from archfront.cluster.store import Store
     from archfront.cluster.study import Study
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = Study.open(study, store=opened).replay()
     if as_json:
         document(asdict(found))
@@ -69,12 +70,11 @@ def studies(
     as_json: AsJson = False,
 ) -> None:
     """List or remove studies."""
-    from archfront.cluster.store import Store
     from archfront.cluster.study import summary_of
 
     if action not in (None, "rm"):
         raise UnknownNameError.of("action", str(action), ["rm"])
-    with Store(store) as opened:
+    with looked_into(store) as opened:
         if action == "rm":
             if name is None:
                 raise UsageError("which study?", "archfront studies rm NAME")
@@ -108,7 +108,7 @@ def compare(
     from archfront.cluster._plot import plot_curves
     from archfront.cluster.store import Store
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = compare_studies(opened, names, _numbers(reference or []))
         record = opened.study(names[0])
     if plot is not None:
@@ -164,7 +164,7 @@ def gc(
     """Tidy up."""
     from archfront.cluster.store import Store
 
-    with Store(store, files=files) as opened:
+    with Store(store, files=files, create=False) as opened:
         removed = opened.gc()
     if as_json:
         document({"removed": removed})

@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from archfront.cluster.store._engine import address, engines, explained, shown, sqlite_file
 from archfront.cluster.store._front_cache import FrontCache
-from archfront.cluster.store._migrate import check_file, is_current, migrate
+from archfront.cluster.store._migrate import check_file, is_current, is_there, migrate
+from archfront.cluster.store._records import NoStoreError
 
 __all__ = ["Opened"]
 
@@ -25,25 +26,33 @@ _RETRIABLE = {"40001", "40P01"}  # serialisation failure, deadlock
 
 
 class Opened:
-    """A store's connections. Raises StoreError when it cannot be opened; an older store is upgraded."""
+    """A store's connections. Raises StoreError when it cannot be opened; an older store is upgraded. Where there is
+    none it is made, or with `create=False` NoStoreError is raised."""
 
-    def __init__(self, url: str | None = None, *, files: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, files: str | None = None, create: bool = True) -> None:
         self._address = address(url)
         self._file = sqlite_file(self._address)
         self._files_url = files or os.environ.get("ARCHFRONT_FILES") or None
         if self._file is not None:
             check_file(self._file)
+            if not create and not self._file.exists():
+                raise self._absent()
         self._writer, self._reader = engines(self._address)
         self._lock = threading.RLock()
         self._cache = FrontCache()
         self._answered = False
         try:
+            if not create and not self._read(is_there):
+                raise self._absent()
             if not self._read(is_current):  # a reader need not wait for another process's write
                 self._write(lambda connection: migrate(connection, str(self._file or self.url)))
             self._answered = True
         except BaseException:
             self.close()
             raise
+
+    def _absent(self) -> NoStoreError:
+        return NoStoreError(f"there is no store at {self._file or self.url}", "a search makes one, or give --store")
 
     @property
     def url(self) -> str:

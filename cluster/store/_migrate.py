@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from archfront.cluster.store._models import Base
 from archfront.spaces._errors import StoreError
 
-__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_file", "is_current", "migrate"]
+__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_file", "is_current", "is_there", "migrate"]
 
 VERSION_TABLE = "archfront_version"
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
@@ -50,9 +50,14 @@ def check_file(path: Path) -> None:
         raise StoreError(f"store {path} cannot be read: {error}", "what was committed stays") from error
 
 
+def is_there(connection: Connection) -> bool:
+    """Whether there is a store, of whatever revision."""
+    return inspect(connection).has_table(VERSION_TABLE)
+
+
 def is_current(connection: Connection) -> bool:
     """Whether there is nothing to create or upgrade."""
-    return inspect(connection).has_table(VERSION_TABLE) and _revisions(connection) == [HEAD]
+    return is_there(connection) and _revisions(connection) == [HEAD]
 
 
 def migrate(connection: Connection, where: str) -> None:

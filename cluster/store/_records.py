@@ -18,6 +18,7 @@ __all__ = [
     "Fact",
     "KeyMatch",
     "NoFrontError",
+    "NoStoreError",
     "Outcome",
     "ProposalRecord",
     "Report",
@@ -29,6 +30,12 @@ __all__ = [
 
 ProposalState = Literal["queued", "running", "done"]
 StudyStatus = Literal["running", "done", "interrupted", "failed"]
+
+
+class NoStoreError(StoreError):
+    """A store that is only read is not there."""
+
+    code = "no_store"
 
 
 class NoFrontError(StoreError):

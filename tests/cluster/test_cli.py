@@ -80,12 +80,12 @@ class TestSearch:
         assert done.code == 2
         assert "not JSON" in done.err
 
-    def test_dry_run_stores_nothing(self, run: Command) -> None:
+    def test_dry_run_stores_nothing(self, run: Command, tmp_path: Path) -> None:
         done = search(run, "--dry-run", "--json")
         assert done.code == 0
         assert {"objectives", "devices", "size", "expected_minutes", "seconds_per_trial"} <= set(done.json)
-        assert run("studies", "--json").json == []
         assert "expected_minutes" in search(run, "--dry-run").out
+        assert not list(tmp_path.glob("archfront.db*"))
 
     def test_a_name_is_found_when_none_is_given(self, run: Command) -> None:
         for _ in range(2):
@@ -139,11 +139,14 @@ class TestErrors:
             (("search", TOY, "--no-such-option"), 2, "no-such-option"),
             (("search",), 2, "'space'"),
             (("serch", TOY), 2, "serch"),
-            (("resume", "nothing"), 2, "unknown study"),
-            (("front", "mlp"), 1, "no study"),
+            (("resume", "nothing"), 1, "there is no store at"),
+            (("front", "mlp"), 1, "there is no store at"),
             (("front",), 2, "SPACE or --study"),
-            (("export", "abc", "-o", "x.pt"), 2, "abc"),
-            (("show", "nothing"), 2, "unknown study or key"),
+            (("export", "abc", "-o", "x.pt"), 1, "there is no store at"),
+            (("show", "nothing"), 1, "there is no store at"),
+            (("compare", "a", "b"), 1, "there is no store at"),
+            (("replay", "nothing"), 1, "there is no store at"),
+            (("studies", "rm", "nothing"), 2, "unknown study"),
             (("studies", "remove"), 2, "known: rm"),
             (("devices", "register"), 2, "which device"),
             (("spaces", "mlpp"), 2, "did you mean 'mlp'"),
@@ -158,6 +161,29 @@ class TestErrors:
         document = run(*arguments, "--json")
         assert document.code == code
         assert set(document.json["error"]) == {"code", "message", "hint"}
+        assert "there is no store" not in message or document.json["error"]["code"] == "no_store"
+
+    @pytest.mark.parametrize("command", ["studies", "devices"])
+    def test_what_is_not_there_is_not_listed(self, run: Command, tmp_path: Path, command: str) -> None:
+        assert isinstance(run(command, "--json").json, list)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (("resume", "nothing"), 2, "unknown study"),
+            (("front", "mlp"), 1, "no study"),
+            (("export", "abc", "-o", "x.pt"), 2, "abc"),
+            (("show", "nothing"), 2, "unknown study or key"),
+            (("replay", "toi"), 2, "did you mean 'toy'"),
+        ],
+    )
+    def test_what_a_store_does_not_have(
+        self, searched: Command, arguments: tuple[str, ...], code: int, message: str
+    ) -> None:
+        done = searched(*arguments)
+        assert done.code == code
+        assert message in " ".join((done.err + done.out).split())
 
     def test_two_studies_of_one_name(self, searched: Command) -> None:
         done = search(searched)

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from archfront.cluster.store import DeviceRecord, Store, _migrate
+from archfront.cluster.store import DeviceRecord, NoStoreError, Store, _migrate
 from archfront.cluster.store._core import Opened
 from archfront.cluster.store._engine import address, engines, shown
 from archfront.cluster.store._models import Base
@@ -37,6 +37,15 @@ def test_reopening_finds_what_was_there(url: str, store: Store, lab: Any) -> Non
     with Store(url) as again:
         assert [r.name for r in again.studies()] == ["one"]
         assert len(again.front(study="one")) == 1
+
+
+def test_a_store_that_is_only_read_is_not_made(url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(NoStoreError, match="there is no store at"):
+            Store(url, create=False)
+    assert not list(tmp_path.iterdir())
+    Store(url).close()
+    Store(url, create=False).close()
 
 
 def test_an_older_store_is_upgraded_and_keeps_its_rows(url: str) -> None:
