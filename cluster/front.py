@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -127,23 +128,19 @@ class Default:
 
 
 def default_of(front: Front) -> Default | None:
-    """The newest evaluation of origin "default" in the front's study, or in any study of its space and task."""
+    """The newest evaluation of the paper's own setting in the front's study, or in any study of its space, task and
+    protocol."""
     store, result = front.store, front.result
-    table = store.evaluations(space=None if result.study else result.identity, study=result.study or None)
-    if not len(table):
+    found = store.newest_default(result)
+    if found is None:
         return None
-    rows = table[(table["origin"] == "default") & (table["status"] == "ok")]
-    if not len(rows):
-        return None
-    row = rows.iloc[-1]
-    config = {name.removeprefix("config."): row[name] for name in rows.columns if name.startswith("config.")}
-    values = {o.name: float(row[o.name]) for o in front.objectives if o.name in row and row[o.name] == row[o.name]}
+    study, architecture, evaluation = found
+    told = {o.name: evaluation.values[o.name].value for o in front.objectives if o.name in evaluation.values}
+    values = {name: value for name, value in told.items() if not math.isnan(value)}
     for objective in front.objectives:
-        device = None if objective.device is None else store.study(row["study"]).devices.get(objective.device)
+        device = None if objective.device is None else store.study(study).devices.get(objective.device)
         if device is not None:
-            measured = store.device_value(
-                result.identity, result.signature, row["architecture_key"], device, objective.metric
-            )
+            measured = store.device_value(result.identity, result.signature, architecture, device, objective.metric)
             if measured is not None:
                 values[objective.name] = measured.value
-    return Default(str(row["key"]), {n: getattr(v, "item", lambda v=v: v)() for n, v in config.items()}, values)
+    return Default(evaluation.key, evaluation.config, values)

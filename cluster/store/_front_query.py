@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from archfront.cluster._front import Front, hypervolume
 from archfront.cluster._running_volume import RunningVolume
@@ -39,14 +40,41 @@ _NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 class _Member(NamedTuple):
-    """A point before its configuration is read; `slots` are its values by (metric, device)."""
+    """A point before its configuration is read; `values` by the names of the objectives asked for."""
 
     key: str
     proposal: str | None
     observation: int | None
     kind: str
     entered: int
-    slots: Mapping[tuple[str, str], Value]
+    values: Mapping[str, Value]
+
+
+_Some = Select[Any] | list[Any]
+"""Ids, or the question that gives them."""
+
+
+class _Ids(NamedTuple):
+    """Of members: their proposals, those of them that observed nothing, and the observations of the others."""
+
+    proposals: _Some
+    unobserved: _Some
+    observations: _Some
+
+    @classmethod
+    def of(cls, members: Sequence[_Member]) -> _Ids:
+        proposed = [member for member in members if member.proposal]
+        unobserved = [member.proposal for member in proposed if member.observation is None]
+        observations = [member.observation for member in members if member.observation is not None]
+        return cls([member.proposal for member in proposed], unobserved, observations)
+
+    @classmethod
+    def where(cls, there: ColumnElement[bool]) -> _Ids:
+        """Of a kept front's points."""
+        proposals, observations = (
+            select(c).where(there) for c in (FrontPointRow.proposal_id, FrontPointRow.observation_id)
+        )
+        return cls(proposals, proposals.where(FrontPointRow.observation_id.is_(None)), observations)
 
 
 class FrontMethods(Opened):
@@ -79,12 +107,16 @@ class FrontMethods(Opened):
         def read(connection: Connection) -> FrontResult:
             chosen = choose(connection, question)
             kept = _kept(connection, chosen.spec)
+            points: list[FrontPoint] = []
             if kept is None:
-                members = _computed(connection, chosen.spec, at_sequence)
+                for some in chunks(_computed(connection, chosen.spec, at_sequence)):
+                    points += _points(connection, chosen.spec, some, _Ids.of(some))
             else:
-                members = _within(chosen.spec, _members(connection, kept, at_sequence))
-            points = cheapest_first([o for o, _ in chosen.spec.objectives], _points(connection, chosen.spec, members))
-            return _result(connection, chosen, points, stored=kept is not None)
+                there = _there(kept, at_sequence)
+                members = _members(connection, chosen.spec, kept, there)
+                points += _points(connection, chosen.spec, members, _Ids.where(there))
+            objectives = [objective for objective, _ in chosen.spec.objectives]
+            return _result(connection, chosen, cheapest_first(objectives, points), stored=kept is not None)
 
         return self._read(read)
 
@@ -126,28 +158,26 @@ def _filters(kept: FrontSpec, constraint: Constraint, slot: tuple[str, str]) -> 
     return any(at == slot and o.direction == better for o, at in kept.objectives)
 
 
-def _members(connection: Connection, kept: FrontSpec, at_sequence: int | None) -> Iterator[_Member]:
-    """The kept front's points."""
-    point = FrontPointRow
-    query = select(
-        point.key, point.proposal_id, point.observation_id, point.kind, point.entered_sequence, point.values
-    ).where(point.front_id == kept.id)
+def _there(kept: FrontSpec, at_sequence: int | None) -> ColumnElement[bool]:
+    """Which points are on a kept front, now or at a moment."""
+    left = FrontPointRow.left_sequence
     if at_sequence is None:
-        query = query.where(point.left_sequence.is_(None))
-    else:
-        left = point.left_sequence
-        query = query.where(point.entered_sequence <= at_sequence, or_(left.is_(None), left > at_sequence))
-    slots = {o.name: slot for o, slot in kept.objectives}
-    for key, proposal, observation, kind, entered, values in connection.execute(query.order_by(point.id)):
-        named = {slots[name]: value for name, value in values_in(values).items()}
-        yield _Member(key, proposal, observation, kind, entered, named)
+        return and_(FrontPointRow.front_id == kept.id, left.is_(None))
+    entered = FrontPointRow.entered_sequence <= at_sequence
+    return and_(FrontPointRow.front_id == kept.id, entered, or_(left.is_(None), left > at_sequence))
 
 
-def _within(spec: FrontSpec, members: Iterable[_Member]) -> list[_Member]:
-    """The members within the constraints."""
-    objectives = {slot for _, slot in spec.objectives}
-    bounds = [(c, slot) for c, slot in spec.constraints if slot in objectives]
-    return [member for member in members if all(c.violation(member.slots[slot].value) == 0 for c, slot in bounds)]
+def _members(connection: Connection, spec: FrontSpec, kept: FrontSpec, there: ColumnElement[bool]) -> Iterator[_Member]:
+    """The kept front's points that are within the constraints."""
+    point = FrontPointRow
+    query = select(point.key, point.proposal_id, point.observation_id, point.kind, point.entered_sequence, point.values)
+    own = {slot: o.name for o, slot in kept.objectives}
+    names = {own[slot]: o.name for o, slot in spec.objectives}
+    bounds = [(c, names[own[slot]]) for c, slot in spec.constraints if slot in own]
+    for key, proposal, observation, kind, entered, stored in connection.execute(query.where(there).order_by(point.id)):
+        values = {names[name]: value for name, value in values_in(stored).items()}
+        if all(c.violation(values[name].value) == 0 for c, name in bounds):
+            yield _Member(key, proposal, observation, kind, entered, values)
 
 
 def _computed(connection: Connection, spec: FrontSpec, at_sequence: int | None) -> list[_Member]:
@@ -163,75 +193,74 @@ def _computed(connection: Connection, spec: FrontSpec, at_sequence: int | None) 
 def _member_of(spec: FrontSpec, candidate: Candidate) -> _Member:
     values = {objective.name: candidate.values[slot] for objective, slot in spec.objectives}
     kind = kind_of(spec, values)
-    return _Member(candidate.key, candidate.proposal, candidate.observation, kind, candidate.sequence, candidate.values)
+    return _Member(candidate.key, candidate.proposal, candidate.observation, kind, candidate.sequence, values)
 
 
-def _points(connection: Connection, spec: FrontSpec, members: Sequence[_Member]) -> list[FrontPoint]:
-    names = [(objective.name, slot) for objective, slot in spec.objectives]
-    shown = [name for name, _ in names]
-    proposals = _proposals(connection, [m.proposal for m in members if m.proposal])
-    observed = _observed(connection, [m.observation for m in members if m.observation], but=shown)
-    told = _told(connection, [m.proposal for m in members if m.proposal and not m.observation], but=shown)
-    orphans = _configurations(connection, [m.observation for m in members if m.proposal not in proposals])
-    points = []
+def _points(connection: Connection, spec: FrontSpec, members: Iterable[_Member], ids: _Ids) -> list[FrontPoint]:
+    """`ids` are those of the members, or of more."""
+    shown = [objective.name for objective, _ in spec.objectives]
+    proposed = _proposed(connection, ids.proposals)
+    others = _observed(connection, ids.observations, but=shown) | _told(connection, ids.unobserved, but=shown)
+    points: list[FrontPoint] = []
+    orphans: dict[int | None, int] = {}
     for member in members:
-        values = {name: member.slots[slot] for name, slot in names}
-        others = (observed if member.observation else told).get(member.observation or member.proposal, _NOTHING)
-        if member.proposal in proposals:
-            config, origin, architecture, study = proposals[member.proposal]
-        else:
-            (config, architecture), origin, study = orphans[member.observation], "", ""
-        proposal = member.proposal if study else None
-        points.append(
-            FrontPoint(
-                *(member.key, config, values, study, origin),
-                *(member.kind, proposal, member.entered, architecture, others),
-            )
+        config, origin, architecture, study = proposed.get(member.proposal) or ({}, "", "", "")
+        point = FrontPoint(
+            member.key,
+            config,
+            member.values,
+            study,
+            origin,
+            member.kind,
+            member.proposal if study else None,
+            member.entered,
+            architecture,
+            others.get(member.observation or member.proposal, _NOTHING),
         )
+        if not study:
+            orphans[member.observation] = len(points)
+        points.append(point)
+    for observation, (config, architecture) in _configurations(connection, list(orphans)).items():
+        at = orphans[observation]
+        points[at] = replace(points[at], config=config, architecture_key=architecture)
     return points
 
 
-def _proposals(connection: Connection, ids: Sequence[str]) -> dict[str | None, tuple[Any, str, str, str]]:
+def _proposed(connection: Connection, proposals: _Some) -> dict[Any, tuple[Any, str, str, str]]:
     """Configuration, origin, architecture and the name of the study, of those that are still there."""
-    found: dict[str | None, tuple[Any, str, str, str]] = {}
     row = ProposalRow
-    for part in chunks(ids):
-        query = select(row.id, row.config, row.origin, row.architecture_key, StudyRow.name).join(
-            StudyRow, StudyRow.id == row.study_id
-        )
-        for id_, config, origin, architecture, study in connection.execute(query.where(row.id.in_(part))):
-            found[id_] = (config, origin, architecture, study)
-    return found
+    query = select(row.id, row.config, row.origin, row.architecture_key, StudyRow.name)
+    query = query.join(StudyRow, StudyRow.id == row.study_id).where(row.id.in_(proposals))
+    return {id_: (config, origin, arch, study) for id_, config, origin, arch, study in connection.execute(query)}
 
 
-def _told(connection: Connection, proposals: Sequence[str], but: Collection[str]) -> dict[Any, dict[str, Value]]:
-    """The quality values of evaluations without an observation, by proposal, `but` those of some metrics."""
+def _told(connection: Connection, proposals: _Some, but: Collection[str]) -> dict[Any, dict[str, Value]]:
+    """The quality values of evaluations, by proposal, `but` those of some metrics."""
+    row = EvaluationRow
+    query = select(row.proposal_id, row.values).where(row.proposal_id.in_(proposals))
     found: dict[Any, dict[str, Value]] = {}
-    for part in chunks(proposals):
-        query = select(EvaluationRow.proposal_id, EvaluationRow.values)
-        for proposal, values in connection.execute(query.where(EvaluationRow.proposal_id.in_(part))):
-            others = {name: value for name, value in quality_of(values_in(values)).items() if name not in but}
-            if others:
-                found[proposal] = others
+    for proposal, values in connection.execute(query):
+        others = {name: value for name, value in quality_of(values_in(values)).items() if name not in but}
+        if others:
+            found[proposal] = others
     return found
 
 
-def _observed(connection: Connection, ids: Sequence[int], but: Collection[str]) -> dict[Any, dict[str, Value]]:
+def _observed(connection: Connection, observations: _Some, but: Collection[str]) -> dict[Any, dict[str, Value]]:
     """The values of observations, `but` those of some metrics."""
-    found: dict[Any, dict[str, Value]] = defaultdict(dict)
     row = ObservationValue
-    for part in chunks(ids):
-        query = select(row.observation_id, row.metric, row.value, row.kind)
-        query = query.where(row.observation_id.in_(part), row.metric.not_in(but))
-        for id_, metric, value, kind in connection.execute(query):
-            found[id_][metric] = stored_value(value, kind)
+    query = select(row.observation_id, row.metric, row.value, row.kind)
+    query = query.where(row.observation_id.in_(observations), row.metric.not_in(but))
+    found: dict[Any, dict[str, Value]] = defaultdict(dict)
+    for id_, metric, value, kind in connection.execute(query):
+        found[id_][metric] = stored_value(value, kind)
     return found
 
 
-def _configurations(connection: Connection, ids: Sequence[int | None]) -> dict[int | None, tuple[Any, str]]:
+def _configurations(connection: Connection, observations: Sequence[int | None]) -> dict[int | None, tuple[Any, str]]:
     """What was observed, where the study that proposed it is gone: configuration and architecture."""
     found: dict[int | None, tuple[Any, str]] = {}
-    for part in chunks(ids):
+    for part in chunks(observations):
         query = select(Observation.id, Observation.config, Observation.architecture_key)
         for id_, config, architecture in connection.execute(query.where(Observation.id.in_(part))):
             found[id_] = (config, architecture)

@@ -28,7 +28,7 @@ from archfront.cluster.store._studies import locked_study, study_id
 from archfront.search._types import Evaluation
 from archfront.spaces._errors import StoreError
 
-__all__ = ["RecordMethods"]
+__all__ = ["RecordMethods", "evaluation_of"]
 
 
 class RecordMethods(Opened):
@@ -109,7 +109,7 @@ class RecordMethods(Opened):
                 .where(EvaluationRow.sequence > after_sequence)
                 .order_by(EvaluationRow.sequence)
             )
-            return [(row["sequence"], row["batch"], _evaluation(row)) for row in connection.execute(query).mappings()]
+            return [(row["sequence"], row["batch"], evaluation_of(row)) for row in connection.execute(query).mappings()]
 
         return self._read(read)
 
@@ -281,7 +281,8 @@ def _insert_values(connection: Connection, here: Mapping[str, Any], study: str, 
     return computed | measured.get((here["identity"], here["signature"]), set())
 
 
-def _evaluation(row: Any) -> Evaluation:
+def evaluation_of(row: Any) -> Evaluation:
+    """An evaluation's row, with its proposal's configuration and key."""
     return Evaluation(
         row["config"],
         row["key"],

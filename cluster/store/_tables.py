@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from archfront.cluster.store._core import Opened
+from archfront.cluster.store._front_result import FrontResult
 from archfront.cluster.store._models import EvaluationRow, ProposalRow, StudyRow
+from archfront.cluster.store._record import evaluation_of
 from archfront.cluster.store._records import KeyMatch
 from archfront.cluster.store._studies import study_id
+from archfront.search._types import Evaluation
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +50,34 @@ class TableMethods(Opened):
 
         rows = self._read(read)
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(_FIXED))
+
+    def newest_default(self, front: FrontResult) -> tuple[str, str, Evaluation] | None:
+        """The newest ok evaluation of the paper's own setting (proposal 0) in the study of a front, or in any study of
+        its space, task and protocol: the study's name, the architecture key and the evaluation."""
+        own = StudyRow.name == front.study
+        any_of_them = and_(
+            StudyRow.identity == front.identity,
+            StudyRow.task_identity == front.task_identity,
+            StudyRow.protocol == front.protocol,
+        )
+
+        def read(connection: Connection) -> tuple[str, str, Evaluation] | None:
+            query = (
+                select(
+                    *(EvaluationRow.__table__, ProposalRow.config, ProposalRow.key, ProposalRow.architecture_key),
+                    StudyRow.name.label("study"),
+                )
+                .join(ProposalRow, ProposalRow.id == EvaluationRow.proposal_id)
+                .join(StudyRow, StudyRow.id == ProposalRow.study_id)
+                .where(own if front.study else any_of_them, ProposalRow.number == 0)
+                .where(ProposalRow.origin == "default", EvaluationRow.status == "ok")
+                .order_by(StudyRow.id.desc())
+                .limit(1)
+            )
+            row = connection.execute(query).mappings().first()
+            return None if row is None else (row["study"], row["architecture_key"], evaluation_of(row))
+
+        return self._read(read)
 
     def find_key(self, prefix: str, study: str | None = None) -> list[KeyMatch]:
         """Where the one key that begins with `prefix` occurs, newest study first.

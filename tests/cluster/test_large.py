@@ -97,6 +97,7 @@ QUESTIONS: dict[str, tuple[Callable[[Store], Any], set[str]]] = {
     ),
     "hypervolume history": (lambda s: s.hypervolume_history(device_study(1)), FRONT),
     "counts": (lambda s: s.counts(device_study(1)), {"ix_evaluation_failed", "ix_evaluation_reused"}),
+    "the paper's setting": (lambda s: s.newest_default(s.front(space="large", device="d1")), FRONT),
     "a key": (lambda s: s.find_key(s.front(study=device_study(1)).points[0].key[:20]), {"uq_proposal_study_id_key"}),
 }
 
