@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from archfront import search
+from archfront.cluster.front import Front
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
 from archfront.spaces import Real, SearchSpace
@@ -100,6 +101,23 @@ class TestModelSpace:
         front = study.front()
         assert all("test_error" in front[i].metrics for i in range(len(front)))
         assert store.proposals("toy")[0].proposal.origin == "default"
+
+    def test_the_papers_own_setting_is_that_of_the_fronts_protocol(self, store: Store) -> None:
+        told = {}
+        for epochs in (1, 3, 2):
+            study = toy(store, f"{epochs} epochs", epochs=epochs)
+            study.run(trials=2)
+            told[epochs] = store.told(study.name)[0][2]
+        assert len({evaluation.values["error"].value for evaluation in told.values()}) > 1
+        for epochs, evaluation in told.items():
+            record = store.study(f"{epochs} epochs")
+            facts = store.front(space=record.identity, protocol=record.protocol)
+            assert facts.study == ""
+            for front in (facts, store.front(study=record.name)):
+                default = Front(front, store).default
+                assert default is not None
+                assert default.config == evaluation.config
+                assert default.values == {name: evaluation.values[name].value for name in ("error", "params_m")}
 
     def test_only_the_front_keeps_its_weights(self, store: Store) -> None:
         study = toy(store)
