@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from archfront.spaces._errors import DataError
 
-__all__ = ["SHARES", "Indices", "cut", "data_folder", "find", "split_indices"]
+__all__ = ["SHARES", "Indices", "cut", "data_folder", "find", "is_here", "split_indices"]
 
 Indices = NDArray[np.int64]
 
@@ -40,6 +40,11 @@ def find(*relative: str) -> Path:
         f"no data file {' or '.join(map(repr, relative))} in {str(folder)!r}",
         "put the file there, or set ARCHFRONT_DATA to the folder that has it",
     )
+
+
+def is_here(*relative: str) -> bool:
+    """Whether one of these paths exists under `data_folder()`."""
+    return any((data_folder() / path).exists() for path in relative)
 
 
 def split_indices(labels: Sequence[Any] | NDArray[Any], seed: int = 0) -> dict[str, Indices]:

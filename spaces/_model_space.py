@@ -75,9 +75,20 @@ class ModelSpace(ABC):
         """What depends on the configuration but is not the network (resize, normalise the graph). Identity."""
         return inputs
 
-    def slice_rule(self, name: str, tensor: Tensor, shape: tuple[int, ...], config: Configuration) -> Tensor | None:
-        """How the bank's tensor becomes the sub-network's of `shape`; None for the leading corner."""
+    def slice_rule(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], config: Configuration, bank_only: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """How the bank's tensor becomes the sub-network's of `shape`; None for the leading corner. `bank_only` are the
+        bank's own parameters by name."""
         return None
+
+    def bank_only(self) -> Mapping[str, Tensor]:
+        """Parameters that the bank has and no network: what `slice_rule` learns by, with their initial values."""
+        return {}
+
+    def read_official(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The bank's tensors from a state dictionary as the paper's authors publish it. Raises DataError."""
+        raise DataError(f"{self.full_name!r} reads no checkpoints but archfront's own", "train one: --supernet train")
 
     def to_graph(self, config: Configuration) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
         """What predictors on graphs read: node features (N, F), mask (N, N), positions (N,).

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from archfront.spaces._errors import ConfigurationError
+from archfront.spaces._errors import ConfigurationError, DataError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 
@@ -18,6 +18,8 @@ __all__ = ["Supernet", "chunked", "corner"]
 
 SKELETONS = 32
 """How many built networks are kept for reuse by their keys."""
+LISTED = 5
+"""Tensors that do not fit are named, so many of them."""
 
 
 class _NoInit(TorchFunctionMode):
@@ -69,6 +71,9 @@ class Supernet(nn.Module):
         self._skeletons: OrderedDict[str, nn.Module] = OrderedDict()
         with torch.random.fork_rng(devices=[]):
             self._fill(self.space.cover(self.fixed))
+        self._own = tuple(space.bank_only())
+        for name, tensor in space.bank_only().items():
+            self.register_parameter(_safe(name), nn.Parameter(tensor.clone()))
 
     @torch.no_grad()
     def _fill(self, cover: list[Configuration]) -> None:
@@ -116,6 +121,28 @@ class Supernet(nn.Module):
         tensor: Tensor = getattr(self, _safe(name))
         return tensor
 
+    @torch.no_grad()
+    def take(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Fill the whole bank with tensors by the names of the built networks. Raises DataError, the bank untouched,
+        when one is missing, unknown or of another shape; how many batches a norm has seen need not be said."""
+        ours = {_unsafe(name): tensor for name, tensor in self.state_dict(keep_vars=True).items()}
+        missing = [n for n in ours if n not in tensors and not n.endswith("num_batches_tracked")]
+        unknown = [name for name in tensors if name not in ours]
+        wrong = [
+            f"{name} {tuple(tensor.shape)} instead of {tuple(ours[name].shape)}"
+            for name, tensor in tensors.items()
+            if name in ours and tensor.shape != ours[name].shape
+        ]
+        for problem, names in (("lacks", missing), ("has besides", unknown), ("has other shapes", wrong)):
+            if names:
+                shown = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if names[LISTED:] else "")
+                raise DataError(
+                    f"{source!r} does not fit {self.space.full_name!r}: it {problem}: {shown}",
+                    "it belongs to another architecture or variant",
+                )
+        for name, tensor in tensors.items():
+            ours[name].copy_(tensor)
+
     def subnet(self, config: Configuration, *, reuse: bool = False) -> nn.Module:
         """The sub-network on slices of the bank: gradients flow into it. Buffers are copies, never written back.
 
@@ -154,6 +181,7 @@ class Supernet(nn.Module):
         return net
 
     def _slices(self, net: nn.Module, config: Configuration) -> Iterator[tuple[nn.Module, str, Tensor]]:
+        own = {name: self.bank_tensor(name) for name in self._own}
         for module, name, full in _owned(net):
             shape = tuple(getattr(module, name).shape)
             try:
@@ -168,7 +196,7 @@ class Supernet(nn.Module):
                     f"tensor {full!r} of shape {shape} is beyond the bank's {tuple(tensor.shape)} for {config}",
                     "cover() misses a configuration with the larger shape, or a fixed value differs",
                 )
-            ruled = self.space.slice_rule(full, tensor, shape, config)
+            ruled = self.space.slice_rule(full, tensor, shape, config, own)
             yield module, name, corner(tensor, shape) if ruled is None else ruled
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Supernet:
@@ -202,3 +230,7 @@ def _owned(net: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 def _safe(name: str) -> str:
     """A module may not register a name with dots."""
     return "bank:" + name.replace(".", "/")
+
+
+def _unsafe(name: str) -> str:
+    return name.removeprefix("bank:").replace("/", ".")

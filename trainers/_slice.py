@@ -76,7 +76,8 @@ def save_bank(bank: Supernet, path: Path, *, epochs: int = 0) -> None:
 
 
 def load_bank(space: ModelSpace, path: str | Path) -> Supernet:
-    """Read a bank for `space` from a file or fsspec URL. Raises DataError that names what does not fit."""
+    """Read a bank for `space` from a file or fsspec URL: one that archfront has written, or an official checkpoint that
+    the space knows. Raises DataError that names what does not fit."""
     try:
         with fsspec.open(str(path), "rb") as file:
             saved = torch.load(io.BytesIO(file.read()), weights_only=True)
@@ -86,8 +87,10 @@ def load_bank(space: ModelSpace, path: str | Path) -> Supernet:
         ) from None
     except Exception as error:  # whatever torch says of a file that is none of its own
         raise DataError(f"{str(path)!r} is not a supernet file", "give one that archfront has written") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+    if not isinstance(saved, dict):
         raise DataError(f"{str(path)!r} is not a supernet file of format {FORMAT!r}")
+    if saved.get("format") != FORMAT:
+        return _official(space, path, saved)
     if saved["identity"] != space.search_space.identity:
         raise DataError(f"{str(path)!r} belongs to space {saved['space']!r}, not to this {space.full_name!r}")
     if saved["signature"] != space.signature.hash:
@@ -95,4 +98,18 @@ def load_bank(space: ModelSpace, path: str | Path) -> Supernet:
     part = space.narrowed(SearchSpace.from_dict(saved["search_space"]))
     bank = Supernet(part, fixed=saved["fixed"], seed=saved["seed"])
     bank.load_state_dict(saved["tensors"])
+    return bank
+
+
+def _official(space: ModelSpace, path: str | Path, saved: Mapping[str, Any]) -> Supernet:
+    """A bank from somebody else's state dictionary, alone or under "state_dict"."""
+    state = saved.get("state_dict", saved)
+    if not isinstance(state, Mapping) or not state or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise DataError(f"{str(path)!r} is not a supernet file of format {FORMAT!r}")
+    try:
+        tensors = space.read_official(state)
+    except DataError as error:
+        raise DataError(f"{str(path)!r}: {error.message}", error.hint) from error
+    bank = Supernet(space)
+    bank.take(tensors, str(path))
     return bank

@@ -18,7 +18,10 @@ from archfront.spaces.vision._arrays import Rows, checked_images, checked_labels
 from archfront.spaces.vision._folder import read_image_folder
 from archfront.spaces.vision._official import read_cifar, read_imagenet32, read_mnist
 
-__all__ = ["NAMED", "image_classification", "load_rows", "user_rows"]
+__all__ = ["CIFAR10", "NAMED", "image_classification", "load_rows", "resized", "user_rows"]
+
+CIFAR10 = ("cifar-10-batches-py", "vision/cifar10_4k.npz")
+"""Where CIFAR-10, or a part of it, may lie."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,9 @@ def _mnist_like(folders: tuple[str, ...], fallback: str) -> Callable[[], dict[st
     return read
 
 
-def _cifar(folder: str, classes: int, fallback: tuple[str, ...] = ()) -> Callable[[], dict[str, Rows]]:
+def _cifar(classes: int, *places: str) -> Callable[[], dict[str, Rows]]:
     def read() -> dict[str, Rows]:
-        path = find(folder, *fallback)
+        path = find(*places)
         return read_cifar(path, classes) if path.is_dir() else read_npz(path, "y")
 
     return read
@@ -120,8 +123,8 @@ NAMED: Mapping[str, ImageSet] = {
         (1, 28, 28), 10, _mnist_like(("fashion_mnist", "FashionMNIST/raw"), "vision/fashion_sprite_900.npz")
     ),
     "mnist": ImageSet((1, 28, 28), 10, _mnist_like(("mnist", "MNIST/raw"), "vision/mnist_10k.npz")),
-    "cifar10": ImageSet((3, 32, 32), 10, _cifar("cifar-10-batches-py", 10, ("vision/cifar10_4k.npz",))),
-    "cifar100": ImageSet((3, 32, 32), 100, _cifar("cifar-100-python", 100)),
+    "cifar10": ImageSet((3, 32, 32), 10, _cifar(10, *CIFAR10)),
+    "cifar100": ImageSet((3, 32, 32), 100, _cifar(100, "cifar-100-python")),
     "imagenet32": ImageSet((3, 32, 32), 1000, lambda: read_imagenet32(find("imagenet32"))),
     "imagenet": ImageSet((3, 224, 224), 1000, _imagenet),
 }

@@ -114,7 +114,9 @@ class PfLayer(ModelSpace):
         narrow = [{**config, "width_mult": width} for config in first.values() for width in widths.options[:-1]]
         return [*found, *map(space.canonicalise, narrow)]
 
-    def slice_rule(self, name: str, tensor: Tensor, shape: tuple[int, ...], config: Configuration) -> Tensor | None:
+    def slice_rule(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], config: Configuration, bank_only: Mapping[str, Tensor]
+    ) -> Tensor | None:
         """Queries, keys and values are three blocks on axis 0; the positions of a ViT have their channels last."""
         if ".qkv." in name:
             return chunked(tensor, shape, 3)

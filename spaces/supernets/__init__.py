@@ -1,0 +1,1 @@
+"""Super-networks that the field searches: full sizes, official checkpoints, and small ones that train here."""

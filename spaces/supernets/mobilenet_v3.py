@@ -1,0 +1,160 @@
+"""Once-for-All on MobileNetV3 (Cai et al., ICLR 2020): elastic depth, width, kernel and resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from archfront.spaces._choices import Ordinal
+from archfront.spaces._condition import IndexBelow
+from archfront.spaces._data import is_here
+from archfront.spaces._model_space import ModelSpace, Recipe
+from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import Parameter
+from archfront.spaces._search_space import Configuration, SearchSpace
+from archfront.spaces._supernet import corner
+from archfront.spaces._task import Task
+from archfront.spaces.supernets._mobile import SHAPES, MobileNet, MobileShape
+from archfront.spaces.supernets._once_for_all import bank_tensors
+from archfront.spaces.vision._images import CIFAR10, image_classification, resized
+
+__all__ = ["MobileNetV3"]
+
+KERNELS = (3, 5, 7)
+EXPANSIONS = (3, 4, 6)
+RESOLUTIONS = {"small": (24, 28, 32), "w1.0": tuple(range(128, 225, 4)), "w1.2": tuple(range(128, 225, 4))}
+
+
+def _space(shape: MobileShape, resolutions: tuple[int, ...]) -> SearchSpace:
+    """kernel[b] and expansion[b]: b is the running number at full depth. The default is the whole network."""
+    stages = range(len(shape.channels))
+    depths = tuple(range(2 if shape.most > 2 else 1, shape.most + 1))
+    depth = [Ordinal(f"depth[{s}]", depths, default=depths[-1], elastic=True, group="depth", index=s) for s in stages]
+
+    def per_block(name: str, options: tuple[int, ...]) -> Iterator[Parameter]:
+        for stage in stages:
+            for position in range(shape.most):
+                number = stage * shape.most + position
+                when = (IndexBelow(f"depth[{stage}]", position),) if position >= depths[0] else ()
+                yield Ordinal(
+                    f"{name}[{number}]",
+                    options,
+                    default=options[-1],
+                    elastic=True,
+                    group=name,
+                    index=number,
+                    when=when,
+                )
+
+    return SearchSpace(
+        *depth,
+        *per_block("kernel", KERNELS),
+        *per_block("expansion", EXPANSIONS),
+        Ordinal("resolution", resolutions, default=resolutions[-1], elastic=True),
+        Real("dropout", 0.0, 0.5, default=0.1, bins=5, role="hyperparameter"),
+    )
+
+
+VARIANTS = {name: _space(shape, RESOLUTIONS[name]) for name, shape in SHAPES.items()}
+
+
+class MobileNetV3(ModelSpace):
+    """Image (batch, channels, height, width) -> logits.
+
+    Variants: `small` (width 0.5, 5 stages of at most 2 blocks, 32 pixels; smaller images are enlarged), and at 224
+    pixels `w1.0` and `w1.2`, the published super-networks of 20 blocks, whose task `imagenet` has data only through
+    --data and whose official checkpoints --supernet reads. Elastic: the first blocks of each stage, the leading
+    channels in the middle of a block, resolution, and kernels: a 5x5 kernel is the centre of the 7x7 one, transformed
+    by a learned 25x25 matrix, a 3x3 kernel the centre of that one, by a 9x9 matrix (section 3.3).
+    """
+
+    variants = VARIANTS
+    search_space = VARIANTS["small"]
+    tasks = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
+    recipe: Recipe = {
+        "supernet": {
+            "optimizer": "adamw",
+            "lr": 2e-3,
+            "weight_decay": 0.01,
+            "batch_size": 128,
+            "schedule": "cosine",
+            "gradient_clip": 1.0,
+        },
+        "backprop": {
+            "optimizer": "adamw",
+            "lr": Real("lr", 1e-4, 1e-2, default=2e-3, log=True, bins=16, role="hyperparameter"),
+            "weight_decay": Real(
+                "weight_decay", 1e-5, 0.1, default=0.01, log=True, zero=True, bins=12, role="hyperparameter"
+            ),
+            "batch_size": Integer("batch_size", 32, 512, default=128, log=True, role="hyperparameter"),
+            "schedule": "cosine",
+            "gradient_clip": 1.0,
+        },
+    }
+    epochs = 20
+    paper = (
+        "Once-for-All: Train One Network and Specialize it for Efficient Deployment, Cai, Gan, Wang, Zhang, Han, 2020"
+    )
+    year = 2020
+
+    @classmethod
+    def tasks_of(cls, variant: str) -> tuple[str, ...]:
+        """`small` is for CIFAR-10, for digits where that is not on this machine."""
+        if variant != "small":
+            return ("imagenet",)
+        first = "cifar10" if is_here(*CIFAR10) else "digits"
+        return (first, *(task for task in cls.tasks if task != first))
+
+    @classmethod
+    def make_task(cls, name: str, *, variant: str, seed: int, data: Path | None) -> Task:
+        return image_classification(name, data=data, seed=seed, size=SHAPES[variant].size)
+
+    @property
+    def shape(self) -> MobileShape:
+        """What the variant fixes."""
+        return SHAPES[self.variant]
+
+    def prepare(self, config: Configuration, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (resized(inputs[0], config["resolution"]),)
+
+    def build(self, config: Configuration) -> nn.Module:
+        most = self.shape.most
+        stages = [
+            [(config[f"kernel[{most * s + j}]"], config[f"expansion[{most * s + j}]"]) for j in range(depth)]
+            for s, depth in enumerate(config[f"depth[{s}]"] for s in range(len(self.shape.channels)))
+        ]
+        inputs, outputs = self.signature.inputs[0].shape[0], self.signature.outputs
+        return MobileNet(self.shape, stages, inputs=inputs, outputs=outputs, dropout=config["dropout"])
+
+    def bank_only(self) -> Mapping[str, Tensor]:
+        """The matrices that make smaller kernels, at first the identity: then a smaller kernel is the centre."""
+        blocks = [(s, j) for s in range(len(self.shape.channels)) for j in range(self.shape.most)]
+        return {
+            f"{_depthwise(s, j)}.{size}to{size - 2}": torch.eye((size - 2) ** 2)
+            for s, j in blocks
+            for size in KERNELS[1:]
+        }
+
+    def slice_rule(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], config: Configuration, bank_only: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        if not name.endswith(".depthwise.conv.weight") or not name.startswith("stages."):
+            return None
+        block = name.removesuffix(".weight")
+        weight = tensor[: shape[0]]
+        for size in range(weight.shape[-1] - 2, shape[-1] - 1, -2):
+            centre = corner(weight, (*weight.shape[:2], size, size))
+            matrix = bank_only[f"{block}.{size + 2}to{size}"]
+            weight = functional.linear(centre.flatten(2), matrix).view(*weight.shape[:2], size, size)
+        return weight
+
+    def read_official(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return bank_tensors(state, self.shape)
+
+
+def _depthwise(stage: int, position: int) -> str:
+    return f"stages.{stage}.{position}.depthwise.conv"
