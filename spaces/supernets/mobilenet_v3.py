@@ -76,14 +76,6 @@ class MobileNetV3(ModelSpace):
     search_space = VARIANTS["small"]
     tasks = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
     recipe: Recipe = {
-        "supernet": {
-            "optimizer": "adamw",
-            "lr": 2e-3,
-            "weight_decay": 0.01,
-            "batch_size": 128,
-            "schedule": "cosine",
-            "gradient_clip": 1.0,
-        },
         "backprop": {
             "optimizer": "adamw",
             "lr": Real("lr", 1e-4, 1e-2, default=2e-3, log=True, bins=16, role="hyperparameter"),
@@ -91,6 +83,14 @@ class MobileNetV3(ModelSpace):
                 "weight_decay", 1e-5, 0.1, default=0.01, log=True, zero=True, bins=12, role="hyperparameter"
             ),
             "batch_size": Integer("batch_size", 32, 512, default=128, log=True, role="hyperparameter"),
+            "schedule": "cosine",
+            "gradient_clip": 1.0,
+        },
+        "supernet": {
+            "optimizer": "adamw",
+            "lr": 2e-3,
+            "weight_decay": 0.01,
+            "batch_size": 128,
             "schedule": "cosine",
             "gradient_clip": 1.0,
         },

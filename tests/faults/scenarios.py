@@ -16,6 +16,7 @@ from typing import Self
 
 import psutil
 
+from archfront.cluster.store import Store
 from tests.faults.nodes import Nodes
 from tests.faults.search import PATIENCE_S, TRAINING, Search, Verdict, uninterrupted
 from tests.faults.server import OwnServer, SharedServer
@@ -178,6 +179,9 @@ def raylets(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injectio
 def databases(folder: Path, server: OwnServer | SharedServer, seed: int, number: int) -> list[Injection]:
     """The database server dies, and comes back a second later."""
     rng = random.Random(seed)
+    with Store(server.url) as store:  # of an earlier search
+        for record in store.studies():
+            store.remove_study(record.name)
     with Search(server.url, _trials(number), seed) as search:
         search.begin()
         done: Done = []

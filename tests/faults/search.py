@@ -97,7 +97,8 @@ class Search:
             self.kill()
 
     def begin(self, **options: Any) -> None:
-        """Start the search."""
+        """Start the search, in a store that has none."""
+        assert self.told() == 0, f"{self.url} holds a search already"
         self._sit(
             *("search", *self.what.arguments, "--strategy", "nsga2", "--trials", str(self.trials)),
             *("--seed", str(self.seed), "--reproducible", "--lookahead", str(LOOKAHEAD)),
