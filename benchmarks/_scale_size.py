@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from _scale_optuna import optuna_storages, optuna_study_of
 from _scale_page import Row, row
 from _scale_study import study, trivial
 from tests.cluster.large import device_study, fill
@@ -23,6 +24,10 @@ from archfront.cluster._trial import TrialResult, run_trial
 from archfront.cluster.store import Store
 
 __all__ = ["million", "queries"]
+
+OPTUNA = "Optuna, RDB storage (SQLite)"
+PEERS_TRIALS = 1_000
+"""Optuna's storage takes a minute for three thousand."""
 
 
 def million(folder: Path, quick: bool) -> Iterator[Row]:
@@ -59,6 +64,10 @@ def million(folder: Path, quick: bool) -> Iterator[Row]:
             seconds = time.monotonic() - started
         finally:
             vars(studies)["run_in_process"] = usual
+    rdb = optuna_storages(folder)[OPTUNA]
+    peer, _ = optuna_study_of(rdb, PEERS_TRIALS)
+    what = f"ask and tell at {total:,} evaluations, the peer at {PEERS_TRIALS:,}, each committed (median)"
+    yield row("million", what, "", 1e3 * seen["many"], "ms", OPTUNA, peer)
     ratio = seen["many"] / seen["few"]
     name = f"ask and tell at {total:,} evaluations, over the same at 1,000 ({1e3 * seen['few']:.2f} ms, median)"
     yield row("million", name, "<= 1.5", ratio, "ratio")
@@ -101,9 +110,11 @@ def queries(folder: Path, quick: bool) -> Iterator[Row]:
     where = f"{total:,} evaluations on {devices} devices ({size:.2f} GB), front of {members}"
     asking = [sys.executable, str(Path(__file__).with_name("_scale_queries.py")), url]
     asked = subprocess.run(asking, check=True, stdout=subprocess.PIPE, text=True)
+    _, peer = optuna_study_of(optuna_storages(folder)[OPTUNA], PEERS_TRIALS)
     for name, milliseconds in json.loads(asked.stdout).items():
         what = f"{name}, {where}: 99th percentile of 200 (median {np.median(milliseconds):.3g})"
-        yield row("queries", what, "<= 50", float(np.percentile(milliseconds, 99)), "ms")
+        beside = (f"{OPTUNA}, best_trials of {PEERS_TRIALS:,}", peer) if name == "front of a study" else ()
+        yield row("queries", what, "<= 50", float(np.percentile(milliseconds, 99)), "ms", *beside)
     command = [str(Path(sys.executable).with_name("archfront")), "front", "--study", device_study(1), "--store", url]
     seconds = []
     for _ in range(7):

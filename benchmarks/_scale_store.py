@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import optuna
+from _scale_optuna import optuna_rate, optuna_reports, optuna_storages
 from _scale_page import Row, row
 from _scale_study import begun, outcome, proposed, study, trivial
 from sqlalchemy import create_engine, text
@@ -118,32 +118,6 @@ def produce(pipe: Connection, proposals: list[Proposal], message: int) -> None:
     pipe.send({"acks": acks})
 
 
-def optuna_storages(folder: Path) -> dict[str, Any]:
-    """Optuna's two durable ones, made anew."""
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return {
-        "Optuna, RDB storage (SQLite)": RDBStorage(f"sqlite:///{folder}/optuna.db"),
-        "Optuna, journal file": JournalStorage(JournalFileBackend(f"{folder}/optuna.log")),
-    }
-
-
-def optuna_rate(storage: Any, quick: bool) -> float:
-    """Trials per second of Optuna's random sampler with the same function, in one process."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    made = optuna.create_study(storage=storage, directions=["minimize"] * 2, sampler=optuna.samplers.RandomSampler(0))
-
-    def objective(trial: optuna.Trial) -> tuple[float, float]:
-        values = trivial({f"x{i}": trial.suggest_float(f"x{i}", 0, 1) for i in range(6)})
-        return values["error"], values["cost"]
-
-    number = 30 if quick else 150
-    started = time.monotonic()
-    made.optimize(objective, n_trials=number)
-    return number / (time.monotonic() - started)
-
-
 def front_upkeep(folder: Path, quick: bool) -> Iterator[Row]:
     """A tell with a front of 5,000 points, in memory and through the store."""
     import moocore
@@ -204,6 +178,7 @@ def tell_times(store: Store, curve: np.ndarray[Any, Any]) -> list[float]:
 def reports(folder: Path, quick: bool) -> Iterator[Row]:
     """Learning curves into the store, as many in one call as pilots bring together."""
     name, number = "reports", 200
+    peers = {peer: optuna_reports(storage) for peer, storage in optuna_storages(folder).items()}
     with Store(f"sqlite:///{folder}/reports.db") as store:
         begun(study(store, name, trivial), number)
         epoch = store.begin_sitting(name)
@@ -215,4 +190,6 @@ def reports(folder: Path, quick: bool) -> Iterator[Row]:
             for at in range(0, len(given), together):
                 store.add_reports(given[at : at + together])
             rate = len(given) / (time.monotonic() - started)
-            yield row("reports", f"reports, {together} in a transaction", ">= 10000", rate, "1/s")
+            for peer, rate_of_peer in peers.items():
+                what = f"reports, {together} in a transaction"
+                yield row("reports", what, ">= 10000", rate, "1/s", peer, rate_of_peer)

@@ -13,7 +13,7 @@ from archfront.search import Objective
 from archfront.search._types import Evaluation, Proposal, Value
 from archfront.spaces import Real, SearchSpace
 
-__all__ = ["begun", "outcome", "proposed", "study", "trivial"]
+__all__ = ["SPACE", "begun", "outcome", "proposed", "study", "trivial"]
 
 SPACE = SearchSpace(*(Real(f"x{i}", 0, 1) for i in range(6)))
 OBJECTIVES = ("error:min", "cost:min")
