@@ -14,7 +14,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests.faults.search import PACE_S
 from tests.faults.server import server
 from tests.faults.toys import DIARY, PACE
 
+SEARCHES = ("pilots", "workers", "drivers", "drivers in process", "raylets", "disks", "torn", "clocks", "databases")
 KINDS = ("pilot", "pilot", "stall", "controller", "pilot")
 """Of a running study with pilots, drawn with these frequencies."""
 LOG = RESULTS / "chaos_log.json"
@@ -62,9 +63,8 @@ def searches(nodes: Nodes, database: Any) -> dict[str, Scenario]:
     return found
 
 
-def rounds(injections: int, log: list[dict[str, Any]], first: int) -> Iterator[tuple[int, str]]:
+def rounds(injections: int, log: list[dict[str, Any]], first: int, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """(seed, scenario) of what is not in the log, until there are enough."""
-    names = ["pilots", "workers", "drivers", "drivers in process", "raylets", "disks", "torn", "clocks", "databases"]
     done = {(row["seed"], row["search"]) for row in log}
     seed = first
     while True:
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--injections", type=int, default=500)
     parser.add_argument("--first", type=int, default=1000, help="first seed")
     parser.add_argument("--log", type=Path, default=LOG)
+    parser.add_argument("--searches", default=",".join(SEARCHES), help="only these")
     parser.add_argument("--out", action="store_true", help="write docs/results/chaos")
     asked = parser.parse_args()
     log: list[dict[str, Any]] = json.loads(asked.log.read_text()) if asked.log.exists() else []
@@ -95,7 +96,7 @@ def main() -> None:
         if database is not None:
             stack.callback(database.close)
         known = searches(nodes, database)
-        for seed, name in rounds(asked.injections, log, asked.first):
+        for seed, name in rounds(asked.injections, log, asked.first, asked.searches.split(",")):
             if name not in known:
                 continue
             begun = time.monotonic()
