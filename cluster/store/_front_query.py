@@ -6,7 +6,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,8 +34,6 @@ from archfront.cluster.store._reference import reference_of
 from archfront.search._types import Constraint, Objective, Value
 
 __all__ = ["FrontMethods"]
-
-_NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 class _Member(NamedTuple):
@@ -215,7 +212,7 @@ def _points(connection: Connection, spec: FrontSpec, members: Iterable[_Member],
             member.proposal if study else None,
             member.entered,
             architecture,
-            others.get(member.observation or member.proposal, _NOTHING),
+            others.get(member.observation or member.proposal, {}),
         )
         if not study:
             orphans[member.observation] = len(points)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -32,6 +34,14 @@ def test_two_stores_see_each_others_fronts(url: str, store: Store, lab: Any) -> 
         lab.tell(one, "d", {"error": 0.45, "latency_ms@cpu": 1.5}, sessions=(lab.session("d", 1.5),))
         assert lab.keys(space="toy") == ["a"]
         assert lab.keys(study=one) == ["d"]
+
+
+def test_a_front_travels(store: Store, lab: Any) -> None:
+    study = lab.study()
+    lab.tell(study, "a", {"error": 0.5, "latency_ms@cpu": 2.0})
+    front = store.front(study=study)
+    assert len(front) == 1
+    assert pickle.loads(pickle.dumps(front)) == copy.deepcopy(front) == front
 
 
 def test_a_late_measurement_re_ranks_every_study(store: Store, lab: Any) -> None:
