@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -71,7 +72,8 @@ class Node:
             self.process.kill()
             self.process.communicate()
         for process in psutil.wait_procs(left, timeout=5)[1]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 class Nodes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -91,11 +92,8 @@ def pilots(folder: Path, nodes: Nodes, seed: int, kinds: Sequence[str]) -> list[
         with _Stalls() as stalls:
             for kind, told in zip(kinds, _moments(rng, search, len(kinds)), strict=False):
                 name = "ray::Controller" if kind == "controller" else "ray::ImplicitFunc"
-                victim = rng.choice(_victims(search, nodes, name, stalls.stalled))
-                if kind == "stall":
-                    stalls.stall(victim)
-                else:
-                    victim.kill()
+                hit = stalls.stall if kind == "stall" else psutil.Process.kill
+                victim = _hit(hit, rng, search, nodes, name, stalls)
                 done.append((kind, told, f"process {victim.pid}"))
         return _injected("pilots", done, search)
 
@@ -129,6 +127,22 @@ class _Stalls:
 def _go_on(process: psutil.Process) -> None:
     if process.is_running():
         process.send_signal(signal.SIGCONT)
+
+
+def _hit(
+    hit: Callable[[psutil.Process], object],
+    rng: random.Random,
+    search: Search,
+    nodes: Nodes,
+    name: str = "ray::ImplicitFunc",
+    stalls: _Stalls | None = None,
+) -> psutil.Process:
+    """Do it to one of the cluster's processes; one that has just ended by itself cannot be hit: another one is."""
+    while True:
+        victim = rng.choice(_victims(search, nodes, name, stalls.stalled if stalls else ()))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            hit(victim)
+            return victim
 
 
 def _victims(search: Search, nodes: Nodes, name: str, but: Sequence[psutil.Process] = ()) -> list[psutil.Process]:
@@ -248,8 +262,7 @@ def clocks(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injection
         search.begin()
         done: Done = []
         for told in _moments(rng, search, number):
-            victim = rng.choice(_victims(search, nodes, "ray::ImplicitFunc"))
-            victim.kill()
+            victim = _hit(psutil.Process.kill, rng, search, nodes)
             done.append(("clock", told, f"jumps; process {victim.pid} killed"))
         return _injected("clocks", done, search)
 
@@ -273,8 +286,7 @@ def workers(folder: Path, nodes: Nodes, seed: int, number: int) -> list[Injectio
                 done.append(("driver", len(search.before), "of trainings"))
                 search.resume()
                 break
-            victim = rng.choice(_victims(search, nodes, "ray::ImplicitFunc"))
-            victim.kill()
+            victim = _hit(psutil.Process.kill, rng, search, nodes)
             done.append(("worker", len(search.before), f"process {victim.pid}"))
         diary = Path(os.environ[DIARY])
         search.finish()

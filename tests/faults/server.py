@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
@@ -57,7 +58,8 @@ class OwnServer:
         server = psutil.Process(pid)
         processes = [server, *server.children(recursive=True)]
         for process in processes:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a session that ended by itself meanwhile
+                process.kill()
         psutil.wait_procs(processes, timeout=10)
         time.sleep(1)
         self.start()
