@@ -43,15 +43,18 @@ def writer(folder: Path, quick: bool) -> Iterator[Row]:
 def stores(folder: Path) -> Iterator[tuple[str, str]]:
     """Addresses, with what is asked of them."""
     yield f"sqlite:///{folder}/writer.db", ">= 5000"
+    engine = create_engine(POSTGRES.replace("://", "+psycopg://"), isolation_level="AUTOCOMMIT")
+    drop = text("drop database if exists archfront_scale with (force)")
     try:
-        engine = create_engine(POSTGRES.replace("://", "+psycopg://"))
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("drop database if exists archfront_scale"))
+        with engine.connect() as connection:
+            connection.execute(drop)
             connection.execute(text("create database archfront_scale"))
-        engine.dispose()
     except OperationalError:
         return
     yield POSTGRES.rpartition("/")[0] + "/archfront_scale", ">= 1000"
+    with engine.connect() as connection:
+        connection.execute(drop)
+    engine.dispose()
 
 
 def written(url: str, total: int, message: int, producers: int = 8) -> tuple[float, float]:

@@ -85,7 +85,7 @@ class Predictor(ABC):
     def torch_mean(self, model: Model) -> Callable[[Tensor], Tensor]:
         """The mean as a torch function from features (n, features) to (n,); for capability `differentiable`."""
         name = registered_name(type(self))
-        raise NotImplementedError(f"predictor {name!r} declares capability differentiable: it must write torch_mean")
+        raise TypeError(f"predictor {name!r} declares capability differentiable: it must write torch_mean")
 
     # -- what the base gives
 

@@ -237,11 +237,14 @@ def _write(out: Path, title: str, found: Mapping[str, Any], cells: Cells) -> Non
 
 
 def _brief(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows in six digits, and what all of them have in common said once."""
+    """Rows in six digits, without the names that `columns` gives once, and what all of them have in common said once:
+    `DataFrame(content["rows"], columns=content["columns"])`."""
     rows = found["rows"]
-    common = {name: value for name, value in rows[0].items() if all(row[name] == value for row in rows)}
-    own = [{name: _rounded(value) for name, value in row.items() if name not in common} for row in rows]
-    return {**found, "all rows": common, "rows": own}
+    names = dict.fromkeys(name for row in rows for name in row)
+    common = {name: rows[0].get(name) for name in names if all(row.get(name) == rows[0].get(name) for row in rows)}
+    columns = [name for name in names if name not in common]
+    own = [[_rounded(row.get(name)) for name in columns] for row in rows]
+    return {**found, "all rows": common, "columns": columns, "rows": own}
 
 
 def _rounded(value: Any) -> Any:

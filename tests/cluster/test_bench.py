@@ -115,7 +115,13 @@ def test_the_command_prints_a_document_or_writes_files(
     done = command(*common, "--out", str(tmp_path / "toy"))
     assert "random" in done.out
     assert (tmp_path / "toy.png").stat().st_size > 5_000
-    assert json.loads((tmp_path / "toy.json").read_text())["summary"] == found["summary"]
+    written = json.loads((tmp_path / "toy.json").read_text())
+    assert written["summary"] == found["summary"]
+    for row, whole in zip(written["rows"], found["rows"], strict=True):
+        read = {**written["all rows"], **dict(zip(written["columns"], row, strict=True))}
+        assert all(
+            read[name] == (pytest.approx(x, rel=1e-5) if isinstance(x, float) else x) for name, x in whole.items()
+        )
     assert "| pi | random |" in (tmp_path / "toy.md").read_text()
     assert command(*common, "--seeds", "x").code == 2
     assert "no folder" in command(*common, "--out", str(tmp_path / "no" / "toy")).err
