@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from archfront.cluster.bench.search import Comparison, compare
 from archfront.cluster.store import Store
 from archfront.spaces import TableSpace
 from archfront.spaces._errors import UnknownNameError, UsageError
+from tests.cluster.bench_files import check
 from tests.cluster.command import in_process
 
 
@@ -115,13 +115,7 @@ def test_the_command_prints_a_document_or_writes_files(
     done = command(*common, "--out", str(tmp_path / "toy"))
     assert "random" in done.out
     assert (tmp_path / "toy.png").stat().st_size > 5_000
-    written = json.loads((tmp_path / "toy.json").read_text())
-    assert written["summary"] == found["summary"]
-    for row, whole in zip(written["rows"], found["rows"], strict=True):
-        read = {**written["all rows"], **dict(zip(written["columns"], row, strict=True))}
-        assert all(
-            read[name] == (pytest.approx(x, rel=1e-5) if isinstance(x, float) else x) for name, x in whole.items()
-        )
+    check(tmp_path / "toy.json", found)
     assert "| pi | random |" in (tmp_path / "toy.md").read_text()
     assert command(*common, "--seeds", "x").code == 2
     assert "no folder" in command(*common, "--out", str(tmp_path / "no" / "toy")).err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from archfront.predictors import TooFewPointsError
 from archfront.spaces import SearchSpace, TableSpace
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._search_space import Configuration
+from tests.cluster.bench_files import check
 from tests.cluster.command import in_process
 
 Named = tuple[str, Mapping[str, Any]]
@@ -192,13 +192,7 @@ def test_the_command_prints_a_document_or_writes_files(
     done = command(*common, "--out", str(tmp_path / "toy"))
     assert "latency_ms@pi" in done.out
     assert (tmp_path / "toy.png").stat().st_size > 5_000
-    written = json.loads((tmp_path / "toy.json").read_text())
-    assert written["summary"] == found["summary"]
-    for row, whole in zip(written["rows"], found["rows"], strict=True):
-        read = {**written["all rows"], **dict(zip(written["columns"], row, strict=True))}
-        assert all(
-            read[name] == (pytest.approx(x, rel=1e-5) if isinstance(x, float) else x) for name, x in whole.items()
-        )
+    check(tmp_path / "toy.json", found)
     assert "| latency_ms@pi | 40 | ridge |" in (tmp_path / "toy.md").read_text()
     for wrong in (["--sizes", "x"], ["--sizes", "0"], ["--seeds", "x"], ["--predictors", ","]):
         assert command(*common, *wrong).code == 2
