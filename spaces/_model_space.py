@@ -6,7 +6,7 @@ import copy
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from archfront.spaces._channels import Channels
 from archfront.spaces._choices import Categorical
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
 from archfront.spaces._parameter import Floats
@@ -45,6 +46,8 @@ class ModelSpace(ABC):
     recipe: Recipe = MappingProxyType({})
     epochs: int = 10
     """What --epochs is by default: what the paper's recipe trains."""
+    shrinking: ClassVar[tuple[str, ...]] = ()
+    """Groups of elastic parameters in the order in which progressive shrinking opens them (trainers/_shrinking.py)."""
     exports: ClassVar[Mapping[str, str]] = {}
     """Formats that do not work ("torch-export", "onnx") and why. `torch` always works."""
     paper: ClassVar[str] = ""
@@ -85,6 +88,10 @@ class ModelSpace(ABC):
     def bank_only(self) -> Mapping[str, Tensor]:
         """Parameters that the bank has and no network: what `slice_rule` learns by, with their initial values."""
         return {}
+
+    def channels(self) -> Iterable[Channels]:
+        """What progressive shrinking sorts by importance before it trains narrower sub-networks."""
+        return ()
 
     def read_official(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The bank's tensors from a state dictionary as the paper's authors publish it. Raises DataError."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from archfront.spaces._channels import Channels
 from archfront.spaces._errors import ConfigurationError, DataError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
@@ -142,6 +143,16 @@ class Supernet(nn.Module):
                 )
         for name, tensor in tensors.items():
             ours[name].copy_(tensor)
+
+    @torch.no_grad()
+    def sort(self, channels: Channels) -> None:
+        """Put the most important channels first, where narrower sub-networks take them."""
+        name, axis = channels.importance
+        weight = self.bank_tensor(name).abs()
+        order = weight.movedim(axis, 0).flatten(1).sum(1).argsort(descending=True, stable=True)
+        for name, axis in channels.members:
+            tensor = self.bank_tensor(name)
+            tensor.copy_(tensor.index_select(axis, order))
 
     def subnet(self, config: Configuration, *, reuse: bool = False) -> nn.Module:
         """The sub-network on slices of the bank: gradients flow into it. Buffers are copies, never written back.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archfront.spaces._channels import Axis, Channels
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._numbers import Integer, Real
@@ -63,7 +64,15 @@ class ToyImages(ModelSpace):
         "backprop": {"lr": Real("lr", 1e-3, 1e-1, default=1e-2, log=True, bins=8), "batch_size": 16},
         "supernet": {"lr": 1e-2, "batch_size": 16},
     }
+    shrinking = ("depth", "width", "width")
     paper = "a toy"
+
+    def channels(self) -> list[Channels]:
+        members: list[Axis] = [("stem.weight", 0), ("stem.bias", 0), ("head.weight", 1)]
+        for i in range(self.search_space["depth"].largest()):
+            members += [(f"blocks.{i}.conv.weight", axis) for axis in (0, 1)]
+            members += [(f"blocks.{i}.norm.{name}", 0) for name in ("weight", "bias", "running_mean", "running_var")]
+        return [Channels("width", ("head.weight", 1), tuple(members))]
 
     def build(self, config: Configuration) -> nn.Module:
         return _Net(config["width"], config["depth"], config["dropout"], self.signature.outputs)

@@ -70,6 +70,20 @@ class ModelSpaceContract:
                 loose = [n for n, v in vars(module).items() if isinstance(v, Tensor)]
                 assert not loose, f"{name} holds unregistered tensors {loose}: register parameters or buffers"
 
+    def test_sorting_channels_changes_no_function(self, space: ModelSpace) -> None:
+        bank = _randomised(Supernet(space))
+        largest = space.search_space.canonicalise({p.name: p.largest() for p in space.search_space})
+        inputs = space.prepared_example(largest, batch=2)
+        before = bank.extract(largest)
+        for channels in space.channels():
+            bank.sort(channels)
+            name, axis = channels.importance
+            importance = bank.bank_tensor(name).abs().movedim(axis, 0).flatten(1).sum(1)
+            assert (importance.diff() <= 1e-4 * importance[0]).all(), f"{channels.importance} does not descend"
+        with torch.no_grad():
+            wanted, got = before.eval()(*inputs), bank.extract(largest).eval()(*inputs)
+        assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())), "a member is missing"
+
     def test_subnet_equals_extract(self, space: ModelSpace, configs: list[Configuration]) -> None:
         bank = _randomised(Supernet(space))
         for config in configs:

@@ -39,7 +39,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], settings: Mapping[str, An
     return kind(trained, lr=lr, weight_decay=decay)
 
 
-def learning_rate(settings: Mapping[str, Any], progress: float, epochs: int) -> float:
+def learning_rate(settings: Mapping[str, Any], progress: float, epochs: float) -> float:
     """The rate after `progress` of `epochs` (both in epochs, progress may be fractional): linear warm-up, then the
     schedule over what remains."""
     peak: float = settings["lr"]

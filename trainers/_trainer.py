@@ -81,17 +81,17 @@ class Trainer(ABC):
         output, target = data.chosen(outputs_of(self.export(), data, self.device))
         return self.task.score(output, target)
 
+    def raw(self, name: SplitName) -> Split:
+        """A split as the task has it, on the trainer's device; of "train" the budget's share."""
+        split = self.task.split(name)
+        if name == "train" and self.budget.data_fraction < 1:
+            split = _fraction(split, self.budget.data_fraction, derived_seed(self.seed, "fraction"))
+        return _moved(split, self.device)
+
     def data(self, name: SplitName) -> Split:
         """A split with `prepare` applied, on the trainer's device; prepared once."""
         if name not in self._prepared:
-            split = self.space.prepared(self.config, self.task.split(name))
-            if name == "train" and self.budget.data_fraction < 1:
-                split = _fraction(split, self.budget.data_fraction, derived_seed(self.seed, "fraction"))
-            self._prepared[name] = Split(
-                tuple(t.to(self.device) for t in split.inputs),
-                split.target.to(self.device),
-                None if split.rows is None else split.rows.to(self.device),
-            )
+            self._prepared[name] = _moved(self.space.prepared(self.config, self.raw(name)), self.device)
         return self._prepared[name]
 
 
@@ -113,6 +113,11 @@ def outputs_of(net: nn.Module, split: Split, device: str = "cpu", *, batch: int 
         output = torch.cat(parts)
     net.train(training)
     return output
+
+
+def _moved(split: Split, device: str) -> Split:
+    rows = None if split.rows is None else split.rows.to(device)
+    return Split(tuple(t.to(device) for t in split.inputs), split.target.to(device), rows)
 
 
 def _fraction(split: Split, fraction: float, seed: int) -> Split:

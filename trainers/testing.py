@@ -42,11 +42,16 @@ class TrainerContract:
         return ToyImages.bind()
 
     @pytest.fixture
-    def make(self, trainer_class: type[Trainer], space: ModelSpace) -> Callable[..., Trainer]:
+    def settings(self) -> dict[str, Any]:
+        """The trainer's parameters that are not at their defaults: override."""
+        return {}
+
+    @pytest.fixture
+    def make(self, trainer_class: type[Trainer], space: ModelSpace, settings: dict[str, Any]) -> Callable[..., Trainer]:
         """A fresh trainer; keyword arguments override budget and seed."""
 
         def make(config: dict[str, Any] | None = None, **changes: Any) -> Trainer:
-            given = {**searched_space(space, trainer_class).default, **(config or {})}
+            given = {**searched_space(space, trainer_class).default, **settings, **(config or {})}
             return trainer_class(space, given, **{"budget": Budget(EPOCHS), "seed": 0, **changes})
 
         return make

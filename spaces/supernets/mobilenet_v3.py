@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from archfront.spaces._channels import Axis, Channels
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._condition import IndexBelow
 from archfront.spaces._data import is_here
@@ -96,6 +97,7 @@ class MobileNetV3(ModelSpace):
         },
     }
     epochs = 20
+    shrinking = ("kernel", "depth", "depth", "expansion", "expansion")
     paper = (
         "Once-for-All: Train One Network and Specialize it for Efficient Deployment, Cai, Gan, Wang, Zhang, Han, 2020"
     )
@@ -132,10 +134,9 @@ class MobileNetV3(ModelSpace):
 
     def bank_only(self) -> Mapping[str, Tensor]:
         """The matrices that make smaller kernels, at first the identity: then a smaller kernel is the centre."""
-        blocks = [(s, j) for s in range(len(self.shape.channels)) for j in range(self.shape.most)]
         return {
             f"{_depthwise(s, j)}.{size}to{size - 2}": torch.eye((size - 2) ** 2)
-            for s, j in blocks
+            for s, j in self._blocks()
             for size in KERNELS[1:]
         }
 
@@ -152,8 +153,34 @@ class MobileNetV3(ModelSpace):
             weight = functional.linear(centre.flatten(2), matrix).view(*weight.shape[:2], size, size)
         return weight
 
+    def channels(self) -> Iterator[Channels]:
+        """The middles of the blocks, by the weights with which they are used; those of the gates likewise."""
+        for stage, position in self._blocks():
+            block = f"stages.{stage}.{position}"
+            middle = [
+                (f"{block}.project.conv.weight", 1),
+                *_outputs(f"{block}.expand"),
+                *_outputs(f"{block}.depthwise"),
+            ]
+            if self.shape.excited[stage]:
+                reduce, restore = f"{block}.excite.reduce", f"{block}.excite.restore"
+                middle += [(f"{reduce}.weight", 1), (f"{restore}.weight", 0), (f"{restore}.bias", 0)]
+                gate = ((f"{restore}.weight", 1), (f"{reduce}.weight", 0), (f"{reduce}.bias", 0))
+                yield Channels("expansion", gate[0], gate)
+            yield Channels("expansion", middle[0], tuple(middle))
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        """(stage, position) of every block that can be there."""
+        return [(s, j) for s in range(len(self.shape.channels)) for j in range(self.shape.most)]
+
     def read_official(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return bank_tensors(state, self.shape)
+
+
+def _outputs(layer: str) -> list[Axis]:
+    """Where the output channels of a convolution and its batch norm lie."""
+    norm = ("weight", "bias", "running_mean", "running_var")
+    return [(f"{layer}.conv.weight", 0), *((f"{layer}.norm.{tensor}", 0) for tensor in norm)]
 
 
 def _depthwise(stage: int, position: int) -> str:
