@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from archfront import trainers
-from archfront.cluster._threads import one_thread
+from archfront.cluster._threads import threads
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster._turns import TrainingTurns
 from archfront.cluster.store import ArtefactRecord, Store, StudyRecord
@@ -16,16 +17,27 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._supernet import Supernet
 from archfront.trainers._slice import bank_hash, load_bank, save_bank
 from archfront.trainers._trainer import derived_seed
-from archfront.trainers._types import Budget
+from archfront.trainers._types import Budget, Report
 from archfront.trainers._union import applied, searched_space
 from archfront.trainers.supernet import SupernetTrainer
 
-__all__ = ["bank_of", "bank_trainer", "kept_bank"]
+__all__ = ["BankWatch", "bank_of", "bank_trainer", "kept_bank"]
 
 KIND = "bank"
+THREADS = 2
+"""A bank trains alone, before anything else of its study; always so many, so that machines of one kind agree."""
+
+BankWatch = Callable[[Report, int], None]
+"""Called with each report of a bank's training and the planned epochs."""
 
 
-def bank_of(record: StudyRecord, space: ModelSpace, store: Store, files: TrialFiles) -> tuple[str, str] | None:
+def _nobody(report: Report, epochs: int) -> None:
+    return None
+
+
+def bank_of(
+    record: StudyRecord, space: ModelSpace, store: Store, files: TrialFiles, watch: BankWatch = _nobody
+) -> tuple[str, str] | None:
     """(hash, path or URL) of the study's bank; None for a study that trains each configuration.
 
     A bank this study trains is kept under the recipe that makes it: another study with the same recipe loads it. A
@@ -39,7 +51,7 @@ def bank_of(record: StudyRecord, space: ModelSpace, store: Store, files: TrialFi
     name = _recipe_key(record)
     kept = kept_bank(record, store)
     if kept is None:
-        bank = _trained(record, space, files, name)
+        bank = _trained(record, space, files, name, watch)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "bank.pt"
             save_bank(bank, path, epochs=record.options["epochs"])
@@ -72,15 +84,17 @@ def bank_trainer(record: StudyRecord, space: ModelSpace, epochs: int) -> Superne
     return trainer
 
 
-def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: str) -> Supernet:
+def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: str, watch: BankWatch) -> Supernet:
     """Train the bank, with a checkpoint after each epoch."""
-    with one_thread():  # the same bank on every machine of one kind
-        trainer = bank_trainer(record, space, record.options["epochs"])
+    epochs = record.options["epochs"]
+    with threads(THREADS):
+        trainer = bank_trainer(record, space, epochs)
         checkpoint = f"{name[:32]}.checkpoint"
         if (saved := files.load(checkpoint)) is not None:
             trainer.load_state_dict(saved)
         turns = TrainingTurns()
         trainer.pause = turns.pause
-        for _ in turns.paced(trainer.run()):
+        for report in turns.paced(trainer.run()):
             files.save(checkpoint, trainer.state_dict())
+            watch(report, epochs)
     return trainer.bank

@@ -46,6 +46,8 @@ class TrainingEvaluator:
     budget: Budget
     train_seed: int
     files: TrialFiles | None = None
+    start: tuple[str, str] | None = None
+    """(hash, path) of the supernet whose slice a training begins with."""
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """Continues from the proposal's checkpoint when there is one. Pauses between batches for measurements."""
@@ -86,6 +88,8 @@ class TrainingEvaluator:
         device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that a trial was not given
         trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=device)
         if self.files is None or (saved := self.files.load(f"{proposal}.checkpoint")) is None:
+            if self.start is not None:
+                trainer.start_from(calibrated_subnet(_loaded(self.space, *self.start), trainer.config))
             return trainer, {}
         trainer.load_state_dict(saved["trainer"])
         return trainer, dict(saved["metrics"])
@@ -119,9 +123,13 @@ class SliceEvaluator:
 
     def loaded(self) -> Supernet:
         """The bank, once per process."""
-        if self.bank not in _BANKS:
-            _BANKS[self.bank] = load_bank(self.space, self.bank_path)
-        return _BANKS[self.bank]
+        return _loaded(self.space, self.bank, self.bank_path)
+
+
+def _loaded(space: ModelSpace, bank: str, path: str) -> Supernet:
+    if bank not in _BANKS:
+        _BANKS[bank] = load_bank(space, path)
+    return _BANKS[bank]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ GC_EVERY = 64
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sitting is: totals of the study. `hypervolume` is None while too little is known."""
+    """How far a sitting is: totals of the study. `hypervolume` is None while too little is known; `epoch` is that of
+    the newest report."""
 
     told: int
     failed: int
@@ -38,6 +39,7 @@ class Progress:
     front_size: int
     hypervolume: float | None
     trials: int | None
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class StudyLoop:
         self._asks = 0
         self._told = 0
         self._failed = 0
+        self._epoch = 0
         self._next_number = 0
         self._front = Front(len(self.record.objectives))
         self._volume = Volume(self.record.objectives, self.record.reference)
@@ -208,6 +211,8 @@ class StudyLoop:
         ]
         if known:
             self.store.add_reports(known)
+            self._epoch = known[-1].step
+            self._watch(self.progress())
 
     def completed(self, results: Sequence[TrialResult]) -> None:
         """Trials ended, in whatever way. Measured soon if their device values are not known, else told at once. One
@@ -364,7 +369,9 @@ class StudyLoop:
     def progress(self) -> Progress:
         """How far the study is."""
         trials = self.record.budget.trials
-        return Progress(self._told, self._failed, len(self._running), len(self._front), self._volume.value, trials)
+        return Progress(
+            self._told, self._failed, len(self._running), len(self._front), self._volume.value, trials, self._epoch
+        )
 
     def _keep_weights(self, proposal: Proposal, result: TrialResult) -> None:
         if self.record.options["keep"] == "none":

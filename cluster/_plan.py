@@ -67,7 +67,10 @@ class Plan:
             evaluator = SliceEvaluator(space, *bank)
         else:
             trainers.load(record.trainer)
-            evaluator = TrainingEvaluator(space, record.trainer, budget, record.train_seed, files)
+            start = record.options.get("start_weights")
+            evaluator = TrainingEvaluator(
+                space, record.trainer, budget, record.train_seed, files, None if start is None else (start[0], start[1])
+            )
         devices = {name: device_of(space, name, stored) for name in record.devices if measure}
         for name, device in devices.items():
             if device.identity != record.devices[name]:

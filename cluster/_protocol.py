@@ -23,7 +23,8 @@ def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) 
     if isinstance(space, LookupSpace):
         return _hash({"table": space.protocol_of(epochs)})
     if request.supernet is None:
-        return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction})
+        begun = {} if request.start_weights is None else {"start": request.start_weights[0]}
+        return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction, **begun})
     if request.supernet == "train":
         settings = {name: list(value) for name, value in sorted(request.settings.items())}
         recipe = {"trainer": trainer, "epochs": epochs, "settings": settings, "seed": request.train_seed}

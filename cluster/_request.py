@@ -45,7 +45,8 @@ class Request:
     `settings` are (name, (value,)) or (name, (low, high)). `start` are configurations to try first, `start_from` names
     a study whose front is tried next; `popdb` names one whose history reduces the space (the studies as read from the
     store stand there when a record is made). A configuration that kills its worker is tried `max_failures` more times;
-    a worker that was not heard for `patience` seconds loses its work to another one."""
+    a worker that was not heard for `patience` seconds loses its work to another one. `start_weights` are the
+    (hash, path) of a supernet: each training begins with its slice."""
 
     name: str
     space: str | SearchSpace | ModelSpace
@@ -58,6 +59,7 @@ class Request:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     trainer: str | None = None
     supernet: str | None = None
+    start_weights: tuple[str, str] | None = None
     epochs: int | None = None
     data_fraction: float = 1.0
     settings: Mapping[str, Setting] = field(default_factory=dict)
@@ -328,6 +330,7 @@ def _options(request: Request) -> dict[str, Any]:
     return {
         "data": request.data if request.data is None else str(Path(request.data).absolute()),
         "supernet": located(request.supernet),
+        "start_weights": None if request.start_weights is None else list(request.start_weights),
         "data_fraction": request.data_fraction,
         "settings": {name: list(setting) for name, setting in request.settings.items()},
         "start": [dict(config) for config in request.start],

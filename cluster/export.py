@@ -23,7 +23,7 @@ from archfront.cluster._plan import bound_space
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Store, StudyRecord
 from archfront.search._types import Configuration
-from archfront.spaces._errors import DataError, ExportError, UnknownNameError, UsageError
+from archfront.spaces._errors import DataError, ExportError, UnknownNameError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._task import Signature, TensorSpec
 from archfront.trainers._slice import calibrated_subnet, load_bank
@@ -143,10 +143,8 @@ def _rebuilt(saved: Mapping[str, Any]) -> nn.Module:
 
 def _config(store: Store, record: StudyRecord, key: str, space: ModelSpace) -> Configuration:
     """The model space's part of the configuration with this key."""
-    for proposal in store.proposals(record.name):
-        if proposal.proposal.key == key:
-            return {n: v for n, v in proposal.proposal.config.items() if n in space.search_space}
-    raise UsageError(f"study {record.name!r} has no key {key[:12]}")
+    config = store.proposal_of(record.name, key).proposal.config
+    return {name: value for name, value in config.items() if name in space.search_space}
 
 
 def _meta(record: StudyRecord, space: ModelSpace, key: str, config: Configuration) -> dict[str, Any]:

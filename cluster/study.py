@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archfront.cluster._calibration import Calibration, calibration_of
 from archfront.cluster._device import Device
@@ -26,6 +26,9 @@ from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import function_at
 from archfront.spaces._search_space import Configuration, SearchSpace
+
+if TYPE_CHECKING:
+    from archfront.cluster._bank import BankWatch
 
 __all__ = ["Study", "Summary"]
 
@@ -100,6 +103,7 @@ class Study:
         address: str | None = None,
         evaluate: Callable[..., Any] | str | None = None,
         watch: Watch = _nobody,
+        watch_supernet: BankWatch | None = None,
         verbose: bool = False,
     ) -> Summary:
         """Search until the budget is spent, and return the summary.
@@ -107,12 +111,12 @@ class Study:
         `workers=0` runs in this process; otherwise on a local Ray of that many slots, or on the cluster at `address`.
         A study that was interrupted continues where it was. Raises UsageError before anything runs for a request that
         cannot be met, StoreError for a study that another process runs; KeyboardInterrupt leaves a study that can be
-        resumed.
+        resumed. `watch` hears of each evaluation, `watch_supernet` of each epoch of a supernet that is trained first.
         """
         started = time.monotonic()
         self._check_engine(workers, address)
         with self.store.driving(self.name):
-            return self._run(started, trials, minutes, workers, address, evaluate, watch, verbose)
+            return self._run(started, trials, minutes, workers, address, evaluate, watch, watch_supernet, verbose)
 
     def _run(
         self,
@@ -123,6 +127,7 @@ class Study:
         address: str | None,
         evaluate: Callable[..., Any] | str | None,
         watch: Watch,
+        watch_supernet: BankWatch | None,
         verbose: bool,
     ) -> Summary:
         if self._record is not None:
@@ -141,7 +146,7 @@ class Study:
 
                     options = RayOptions(workers, address, verbose)
                     capacity = stack.enter_context(ray_cluster(options))
-                plan = self._plan(self._function)
+                plan = self._plan(self._function, watch_supernet)
                 first_ask = time.monotonic()
                 earlier = before.seconds - first_ask
                 loop = StudyLoop(
@@ -221,9 +226,10 @@ class Study:
     def _stored_devices(self) -> dict[str, Device]:
         return {d.name: Device.of(d.definition) for d in self.store.devices() if d.definition}
 
-    def _plan(self, function: Callable[..., Any] | None) -> Plan:
+    def _plan(self, function: Callable[..., Any] | None, watch_supernet: BankWatch | None = None) -> Plan:
         from archfront.cluster._bank import bank_of
 
+        heard = watch_supernet or (lambda report, epochs: None)
         files = TrialFiles(f"{self.store.files_url}/trials")
         space = self._own_space()
         plan = Plan.of(
@@ -232,7 +238,7 @@ class Study:
             stored=self._stored_devices(),
             space=space,
             evaluate=function,
-            bank=None if space is None else bank_of(self.record, space, self.store, files),
+            bank=None if space is None else bank_of(self.record, space, self.store, files, heard),
         )
         self.store.put_devices([device.record() for device in plan.devices.values()])
         return plan

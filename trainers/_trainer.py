@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from archfront.spaces._errors import UsageError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
@@ -62,6 +63,10 @@ class Trainer(ABC):
     @abstractmethod
     def run(self) -> Iterator[Report]:
         """Train from `self.epoch` to the budget; after each report the state may be saved. Raises TrainingError."""
+
+    def start_from(self, net: nn.Module) -> None:
+        """Begin with the weights of a network of the same configuration. Raises UsageError where that is not known."""
+        raise UsageError(f"trainer {self.name!r} cannot begin with given weights", "use backprop")
 
     @abstractmethod
     def export(self) -> nn.Module:

@@ -50,6 +50,9 @@ class Backprop(Trainer):
         self._losses: list[float] = []
         self._best: dict[str, Any] | None = None
 
+    def start_from(self, net: nn.Module) -> None:
+        self.model.load_state_dict(net.state_dict())
+
     def run(self) -> Iterator[Report]:
         while self.epoch < self.budget.epochs and not self._stops_early():
             with torch.random.fork_rng(devices=[]):

@@ -15,6 +15,7 @@ import typer
 from archfront.cluster.cli._look import looked_into
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
 from archfront.cluster.cli._output import console, document, fail, split_list
+from archfront.cluster.cli._train import supernet_note
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from archfront.cluster.store import Store
     from archfront.cluster.study import Study
     from archfront.search._types import Constraint
+    from archfront.trainers._types import Report
 
 __all__ = ["default_workers", "parse_reference", "parse_strategy", "register"]
 
@@ -176,8 +178,8 @@ def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
     from archfront.cluster.cli._front import show_front
 
     try:
-        with _progress(how.get("trials"), quiet=as_json) as watch:
-            summary = study.run(watch=watch, **how)
+        with _progress(how.get("trials"), quiet=as_json) as (watch, heard):
+            summary = study.run(watch=watch, watch_supernet=heard, **how)
     except KeyboardInterrupt:
         fail("interrupted", f"study {study.name!r} was interrupted", f"go on with `archfront resume {study.name}`")
         raise typer.Exit(130) from None
@@ -227,10 +229,13 @@ def _next_steps(study: Study, summary: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _progress(trials: int | None, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A live bar on standard error: told, failed, front size, hypervolume, time left."""
+def _progress(
+    trials: int | None, *, quiet: bool
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[Report, int], None]]]:
+    """A live bar on standard error, for evaluations: told, failed, front size, hypervolume, time left; and one for the
+    epochs of a supernet that is trained before."""
     if quiet:
-        yield lambda _: None
+        yield lambda _: None, lambda report, epochs: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -244,14 +249,18 @@ def _progress(trials: int | None, *, quiet: bool) -> Iterator[Callable[[Progress
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console(error=True), transient=True) as bar:
+        before = bar.add_task("training the supernet", total=None, note="", visible=False)
         task = bar.add_task("searching", total=trials, note="starting")
+
+        def heard(report: Report, epochs: int) -> None:
+            bar.update(before, completed=report.step, total=epochs, note=supernet_note(report), visible=True)
 
         def watch(progress: Progress) -> None:
             volume = "" if progress.hypervolume is None else f", hypervolume {progress.hypervolume:.4g}"
             note = f"{progress.failed} failed, front {progress.front_size}{volume}"
             bar.update(task, completed=progress.told, total=progress.trials, note=note)
 
-        yield watch
+        yield watch, heard
 
 
 def parse_strategy(text: str, kind: str = "strategy") -> tuple[str, dict[str, Any]]:

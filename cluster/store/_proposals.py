@@ -15,6 +15,7 @@ from archfront.cluster.store._records import Ask, ProposalRecord, ProposalState,
 from archfront.cluster.store._sql import insert_new
 from archfront.cluster.store._studies import locked_study, study_id
 from archfront.search._types import Proposal
+from archfront.spaces._errors import UnknownNameError
 
 __all__ = ["ProposalMethods"]
 
@@ -73,6 +74,19 @@ class ProposalMethods(ArtefactMethods):
             return [_record(row) for row in connection.execute(query.order_by(ProposalRow.number)).mappings()]
 
         return self._read(read)
+
+    def proposal_of(self, study: str, key: str) -> ProposalRecord:
+        """The first proposal of a key. Raises UnknownNameError for a key that the study has not."""
+
+        def read(connection: Connection) -> Any:
+            where = (ProposalRow.study_id == study_id(connection, study), ProposalRow.key == key)
+            query = select(ProposalRow.__table__).where(*where).order_by(ProposalRow.number).limit(1)
+            return connection.execute(query).mappings().first()
+
+        row = self._read(read)
+        if row is None:
+            raise UnknownNameError(f"study {study!r} has no key {key[:12]}", f"see `archfront show {study}`")
+        return _record(row)
 
     def latest_snapshot(self, study: str) -> Snapshot | None:
         """The strategy's state after its last ask, blobs included; None before the first."""

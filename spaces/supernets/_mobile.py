@@ -37,7 +37,7 @@ class MobileShape:
 
 
 SHAPES = {
-    "small": MobileShape(0.5, 32, 1, (1, 2, 2, 1, 2), 2),
+    "small": MobileShape(0.5, 32, 1, (2, 2, 2, 1, 2), 2),
     "w1.0": MobileShape(1.0, 224, 2, (2, 2, 2, 1, 2), 4),
     "w1.2": MobileShape(1.2, 224, 2, (2, 2, 2, 1, 2), 4),
 }

@@ -88,10 +88,12 @@ class MobileNetV3(ModelSpace):
             "gradient_clip": 1.0,
         },
         "supernet": {
+            "rule": "progressive",
+            "distillation": 0.5,
             "optimizer": "adamw",
             "lr": 2e-3,
             "weight_decay": 0.01,
-            "batch_size": 128,
+            "batch_size": 64,
             "schedule": "cosine",
             "gradient_clip": 1.0,
         },
