@@ -146,11 +146,15 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def sort(self, channels: Channels) -> None:
-        """Put the most important channels first, where narrower sub-networks take them."""
+        """Put the most important channels first, where narrower sub-networks take them. Layers that the bank of a
+        narrowed space lacks have none."""
+        here = [(name, axis) for name, axis in channels.members if hasattr(self, _safe(name))]
+        if channels.importance not in here:
+            return
         name, axis = channels.importance
         weight = self.bank_tensor(name).abs()
         order = weight.movedim(axis, 0).flatten(1).sum(1).argsort(descending=True, stable=True)
-        for name, axis in channels.members:
+        for name, axis in here:
             tensor = self.bank_tensor(name)
             tensor.copy_(tensor.index_select(axis, order))
 

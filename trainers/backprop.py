@@ -16,6 +16,7 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.trainers._batches import batches, cut_and_mix
+from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate
 from archfront.trainers._trainer import Trainer, derived_seed, outputs_of
 from archfront.trainers._types import Budget, Report
@@ -93,6 +94,7 @@ class Backprop(Trainer):
         self, inputs: tuple[Tensor, ...], target: Tensor, rows: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         smoothing = self.settings["label_smoothing"]
+        inputs = channels_last(inputs)
         if self.settings["cutmix"] and float(torch.rand(1, generator=generator)) < self.settings["cutmix"]:
             mixed, donors, share = cut_and_mix(inputs[0], generator)
             output = self.model(mixed, *inputs[1:])

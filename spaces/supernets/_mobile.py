@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["SHAPES", "MobileBlock", "MobileNet", "MobileShape", "divisible", "hidden_width"]
+__all__ = ["SHAPES", "ConvNorm", "MobileBlock", "MobileNet", "MobileShape", "divisible", "hidden_width"]
 
 SQUEEZE = 4
 """A squeeze-and-excitation block has a quarter of the channels in its middle."""

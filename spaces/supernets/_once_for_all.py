@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from archfront.spaces._errors import DataError
 from archfront.spaces.supernets._mobile import MobileShape
 
-__all__ = ["bank_tensors"]
+__all__ = ["BATCH_NORM", "bank_tensors", "by_our_names"]
 
-_BATCH_NORM = "weight|bias|running_mean|running_var|num_batches_tracked"
+BATCH_NORM = "weight|bias|running_mean|running_var|num_batches_tracked"
 _OUTER = (
     (r"first_conv\.conv\.weight", "stem.conv.weight"),
-    (rf"first_conv\.bn\.({_BATCH_NORM})", r"stem.norm.\1"),
+    (rf"first_conv\.bn\.({BATCH_NORM})", r"stem.norm.\1"),
     (r"final_expand_layer\.conv\.weight", "last.conv.weight"),
-    (rf"final_expand_layer\.bn\.({_BATCH_NORM})", r"last.norm.\1"),
+    (rf"final_expand_layer\.bn\.({BATCH_NORM})", r"last.norm.\1"),
     (r"feature_mix_layer\.conv\.weight", "features.weight"),
     (r"classifier(?:\.linear)?\.(weight|bias)", r"classifier.\1"),
 )
@@ -26,7 +26,7 @@ _PARTS = {"inverted_bottleneck": "expand", "depth_conv": "depthwise", "point_lin
 _INNER = (
     (rf"({'|'.join(_PARTS)})\.conv(?:\.conv)?\.weight", "{}.conv.weight"),
     (r"(depth_conv)\.conv\.(\d)to(\d)_matrix", "{}.conv.{}to{}"),
-    (rf"({'|'.join(_PARTS)})\.bn(?:\.bn)?\.({_BATCH_NORM})", "{}.norm.{}"),
+    (rf"({'|'.join(_PARTS)})\.bn(?:\.bn)?\.({BATCH_NORM})", "{}.norm.{}"),
     (r"depth_conv\.se\.fc\.reduce(?:\.conv)?\.(weight|bias)", "excite.reduce.{}"),
     (r"depth_conv\.se\.fc\.expand(?:\.conv)?\.(weight|bias)", "excite.restore.{}"),
 )
@@ -35,13 +35,20 @@ _INNER = (
 def bank_tensors(state: Mapping[str, Tensor], shape: MobileShape) -> dict[str, Tensor]:
     """The bank's tensors by our names. Block 0 is the one before the stages; layers of elastic blocks lie one module
     deeper than those of plain ones. Raises DataError for a name that is none of this architecture's."""
+    return by_our_names(state, lambda name: _renamed(name, shape), "MobileNetV3", "ofa_mbv3")
+
+
+def by_our_names(
+    state: Mapping[str, Tensor], renamed: Callable[[str], str | None], architecture: str, checkpoint: str
+) -> dict[str, Tensor]:
+    """Every tensor by the name that `renamed` gives it. Raises DataError for a name to which it gives none."""
     found = {}
     for name, tensor in state.items():
-        ours = _renamed(name.removeprefix("module."), shape)
+        ours = renamed(name.removeprefix("module."))
         if ours is None:
             raise DataError(
-                f"tensor {name!r} is not one of a Once-for-All MobileNetV3",
-                "give the checkpoint of ofa_mbv3, or one that archfront has written",
+                f"tensor {name!r} is not one of a Once-for-All {architecture}",
+                f"give the checkpoint of {checkpoint}, or one that archfront has written",
             )
         found[ours] = tensor
     return found

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from archfront.spaces._channels import Axis, Channels
+from archfront.spaces._channels import Channels
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._condition import IndexBelow
-from archfront.spaces._data import is_here
-from archfront.spaces._model_space import ModelSpace, Recipe
-from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._parameter import Parameter
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._supernet import corner
-from archfront.spaces._task import Task
+from archfront.spaces.supernets._image_supernet import DROPOUT, ImageSupernet, outputs_of
 from archfront.spaces.supernets._mobile import SHAPES, MobileNet, MobileShape
 from archfront.spaces.supernets._once_for_all import bank_tensors
-from archfront.spaces.vision._images import CIFAR10, image_classification, resized
 
 __all__ = ["MobileNetV3"]
 
@@ -56,14 +51,14 @@ def _space(shape: MobileShape, resolutions: tuple[int, ...]) -> SearchSpace:
         *per_block("kernel", KERNELS),
         *per_block("expansion", EXPANSIONS),
         Ordinal("resolution", resolutions, default=resolutions[-1], elastic=True),
-        Real("dropout", 0.0, 0.5, default=0.1, bins=5, role="hyperparameter"),
+        DROPOUT,
     )
 
 
 VARIANTS = {name: _space(shape, RESOLUTIONS[name]) for name, shape in SHAPES.items()}
 
 
-class MobileNetV3(ModelSpace):
+class MobileNetV3(ImageSupernet):
     """Image (batch, channels, height, width) -> logits.
 
     Variants: `small` (width 0.5, 5 stages of at most 2 blocks, 32 pixels; smaller images are enlarged), and at 224
@@ -75,55 +70,13 @@ class MobileNetV3(ModelSpace):
 
     variants = VARIANTS
     search_space = VARIANTS["small"]
-    tasks = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
-    recipe: Recipe = {
-        "backprop": {
-            "optimizer": "adamw",
-            "lr": Real("lr", 1e-4, 1e-2, default=2e-3, log=True, bins=16, role="hyperparameter"),
-            "weight_decay": Real(
-                "weight_decay", 1e-5, 0.1, default=0.01, log=True, zero=True, bins=12, role="hyperparameter"
-            ),
-            "batch_size": Integer("batch_size", 32, 512, default=128, log=True, role="hyperparameter"),
-            "schedule": "cosine",
-            "gradient_clip": 1.0,
-        },
-        "supernet": {
-            "rule": "progressive",
-            "distillation": 0.5,
-            "optimizer": "adamw",
-            "lr": 2e-3,
-            "weight_decay": 0.01,
-            "batch_size": 64,
-            "schedule": "cosine",
-            "gradient_clip": 1.0,
-        },
-    }
-    epochs = 20
+    sizes = {name: shape.size for name, shape in SHAPES.items()}
     shrinking = ("kernel", "depth", "depth", "expansion", "expansion")
-    paper = (
-        "Once-for-All: Train One Network and Specialize it for Efficient Deployment, Cai, Gan, Wang, Zhang, Han, 2020"
-    )
-    year = 2020
-
-    @classmethod
-    def tasks_of(cls, variant: str) -> tuple[str, ...]:
-        """`small` is for CIFAR-10, for digits where that is not on this machine."""
-        if variant != "small":
-            return ("imagenet",)
-        first = "cifar10" if is_here(*CIFAR10) else "digits"
-        return (first, *(task for task in cls.tasks if task != first))
-
-    @classmethod
-    def make_task(cls, name: str, *, variant: str, seed: int, data: Path | None) -> Task:
-        return image_classification(name, data=data, seed=seed, size=SHAPES[variant].size)
 
     @property
     def shape(self) -> MobileShape:
         """What the variant fixes."""
         return SHAPES[self.variant]
-
-    def prepare(self, config: Configuration, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (resized(inputs[0], config["resolution"]),)
 
     def build(self, config: Configuration) -> nn.Module:
         most = self.shape.most
@@ -161,8 +114,8 @@ class MobileNetV3(ModelSpace):
             block = f"stages.{stage}.{position}"
             middle = [
                 (f"{block}.project.conv.weight", 1),
-                *_outputs(f"{block}.expand"),
-                *_outputs(f"{block}.depthwise"),
+                *outputs_of(f"{block}.expand"),
+                *outputs_of(f"{block}.depthwise"),
             ]
             if self.shape.excited[stage]:
                 reduce, restore = f"{block}.excite.reduce", f"{block}.excite.restore"
@@ -177,12 +130,6 @@ class MobileNetV3(ModelSpace):
 
     def read_official(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return bank_tensors(state, self.shape)
-
-
-def _outputs(layer: str) -> list[Axis]:
-    """Where the output channels of a convolution and its batch norm lie."""
-    norm = ("weight", "bias", "running_mean", "running_var")
-    return [(f"{layer}.conv.weight", 0), *((f"{layer}.norm.{tensor}", 0) for tensor in norm)]
 
 
 def _depthwise(stage: int, position: int) -> str:

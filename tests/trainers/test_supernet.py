@@ -13,6 +13,7 @@ from archfront import spaces, trainers
 from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import SearchSpace
+from archfront.spaces._supernet import Supernet
 from archfront.spaces._toy import ToyImages
 from archfront.trainers._shrinking import phases_of
 from archfront.trainers._types import Budget
@@ -152,3 +153,18 @@ def test_a_graph_without_an_order_of_its_own() -> None:
     trainer = SupernetTrainer(space, config, budget=Budget(8))
     assert [report.step for report in trainer.run()] == list(range(1, 9))
     assert trainer.phase == len(trainer.phases) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("mobilenet_v3", {"depth": 1}), ("resnet50", {"depth": 0, "depth[0]": 0, "expansion": 0.25})]
+)
+def test_a_narrowed_space_sorts_the_channels_it_has(name: str, part: dict[str, Any]) -> None:
+    space = spaces.load(name, task="digits")
+    space = space.narrowed(space.search_space.fix(part))
+    bank = Supernet(space)
+    largest = space.search_space.canonicalise({p.name: p.largest() for p in space.search_space})
+    inputs = space.prepared_example(largest)
+    before = bank.extract(largest).eval()(*inputs)
+    for channels in space.channels():
+        bank.sort(channels)
+    assert torch.allclose(bank.extract(largest).eval()(*inputs), before, atol=1e-5)
