@@ -50,7 +50,7 @@ class Proxy:
         """Why it does not apply to a task, or None."""
         if self.samples and not signature.batched:
             return "it compares samples, and the nodes of a graph are not independent ones"
-        if self.classes and "classification" not in signature.kind:
+        if self.classes and not _of_classes(signature):
             return f"it compares classes, and the task is of kind {signature.kind!r}"
         if self.real and not any(spec.dtype.startswith(("float", "bfloat")) for spec in signature.inputs):
             return "it changes the input, and none of the inputs is real"
@@ -147,6 +147,7 @@ class ZeroCost(Predictor):
     def _score(self, proxy: str, config: Configuration) -> float:
         """A network's score; the caller's generators, grad mode and the batch are left as they were."""
         import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
 
         from archfront.predictors._proxies import Probe
         from archfront.spaces._costs import analytic_costs
@@ -159,7 +160,8 @@ class ZeroCost(Predictor):
         score: Callable[[Probe], float] = getattr(
             importlib.import_module(f"archfront.predictors.{PROXIES[proxy].module}"), proxy
         )
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        twice_differentiable = sdpa_kernel(SDPBackend.MATH)  # what attention does by itself on processors is not
+        with twice_differentiable, torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
             torch.manual_seed(self.seed)
             net = space.build(own).float()
             return float(score(Probe(net, space.prepare(own, batch.inputs), batch, self.seed)))
@@ -177,13 +179,18 @@ def batch_of(task: Task, rows: int, seed: int) -> Batch:
     if isinstance(task, LookupTask) or not task.metrics:  # a table, or a signature without a task
         inputs = task.signature.random_input(rows, seed)
         labels = torch.arange(len(inputs[0])) % min(task.signature.outputs, max(1, rows // ROWS_PER_CLASS))
-        known = "classification" in task.signature.kind
+        known = _of_classes(task.signature)
         return Batch(inputs, labels, None, torch.nn.functional.cross_entropy if known else _no_loss)
     split = task.split("train")
     if split.rows is not None:
         return Batch(split.inputs, split.target, split.rows, task.loss)
-    chosen = torch.from_numpy(_first_rows(split, rows, "classification" in task.signature.kind))
+    chosen = torch.from_numpy(_first_rows(split, rows, _of_classes(task.signature)))
     return Batch(tuple(x[chosen] for x in split.inputs), split.target[chosen], None, task.loss)
+
+
+def _of_classes(signature: Signature) -> bool:
+    """Whether a row has one class; a sentence has one for each of its words."""
+    return "classification" in signature.kind and signature.kind != "token_classification"
 
 
 def _no_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
@@ -79,8 +80,8 @@ def load_bank(space: ModelSpace, path: str | Path) -> Supernet:
     """Read a bank for `space` from a file or fsspec URL: one that archfront has written, or an official checkpoint that
     the space knows. Raises DataError that names what does not fit."""
     try:
-        with fsspec.open(str(path), "rb") as file:
-            saved = torch.load(io.BytesIO(file.read()), weights_only=True)
+        with fsspec.open(str(path), "rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+            saved = torch.load(io.BytesIO(file.read()), weights_only=True)  # fairseq's have their arguments beside
     except OSError as error:
         raise DataError(
             f"no supernet file {str(path)!r}: {error.strerror or error}", "train one with --supernet train"
@@ -102,8 +103,8 @@ def load_bank(space: ModelSpace, path: str | Path) -> Supernet:
 
 
 def _official(space: ModelSpace, path: str | Path, saved: Mapping[str, Any]) -> Supernet:
-    """A bank from somebody else's state dictionary, alone or under "state_dict"."""
-    state = saved.get("state_dict", saved)
+    """A bank from somebody else's state dictionary, alone, under "state_dict", or under "model" (fairseq)."""
+    state = next((saved[name] for name in ("state_dict", "model") if isinstance(saved.get(name), Mapping)), saved)
     if not isinstance(state, Mapping) or not state or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise DataError(f"{str(path)!r} is not a supernet file of format {FORMAT!r}")
     try:

@@ -428,3 +428,15 @@ def test_cells_are_ranked() -> None:
     guess = ZeroCost(space.search_space, Context(space), proxy="synflow,nwot", batch=8).predict(configs)
     for name in ("synflow", "nwot"):
         assert kendall_tau(guess[name].mean, accuracy) > 0.3
+
+
+def test_a_sentence_has_no_class_of_its_own() -> None:
+    """Its words have: proxies that compare classes or change the input say so, the others take the first sentences."""
+    space = spaces.load("transformer")
+    context = Context(space, space.task())
+    assert "'token_classification'" in str(PROXIES["epe_nas"].reason_against(space.signature))
+    predictor = ZeroCost(space.search_space, context, proxy="all", batch=12)
+    assert {"snip", "grad_norm", "nwot"} <= set(predictor.proxies)
+    guess = predictor.predict([space.search_space.default])
+    assert all(np.isfinite(guess[proxy].mean).all() for proxy in predictor.proxies)
+    assert torch.equal(batch_of(space.task(), 12, 0).target, space.task().split("train").target[:12])

@@ -1,0 +1,711 @@
+"""HAT's translation super-network: published sizes, the network against formulae, its tasks, official checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import operator
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from archfront import spaces
+from archfront.spaces import ModelSpace
+from archfront.spaces._costs import analytic_costs, count_parameters
+from archfront.spaces._errors import DataError, UnknownNameError
+from archfront.spaces._search_space import Configuration
+from archfront.spaces._supernet import Supernet
+from archfront.spaces._task import Signature, TensorSpec
+from archfront.spaces.supernets._encoder_decoder import DecoderLayer, EncoderDecoder, EncoderLayer
+from archfront.spaces.supernets.transformer import Transformer
+from archfront.spaces.testing import ModelSpaceContract
+from archfront.trainers import load_bank
+from archfront.trainers._types import Budget
+from archfront.trainers._union import searched_space
+from archfront.trainers.backprop import Backprop
+from archfront.trainers.supernet import SupernetTrainer
+
+
+def of_size(variant: str, vocabulary: int, source: int = 30, target: int = 30) -> ModelSpace:
+    inputs = tuple(TensorSpec((length,), "int64", vocabulary) for length in (source, target))
+    return Transformer.of_signature(Signature("token_classification", inputs, vocabulary), variant)
+
+
+@pytest.fixture
+def small() -> ModelSpace:
+    return of_size("small", 75, 16, 16)
+
+
+class TestSmall(ModelSpaceContract):
+    @pytest.fixture
+    def space(self) -> ModelSpace:
+        return spaces.load("transformer")
+
+
+# -- sizes
+
+
+def same_everywhere(space: ModelSpace, layers: int, middle: int, width: int = 512) -> Configuration:
+    """All feed-forward networks of one width, as many decoder layers, both sides equally wide."""
+    config = {**space.search_space.default, "decoder_layer_num": layers}
+    config |= {name: middle for name in config if "_ffn_" in name}
+    return space.search_space.canonicalise({**config, "encoder_embed_dim": width, "decoder_embed_dim": width})
+
+
+@pytest.mark.parametrize(
+    ("layers", "middle", "params_m"),
+    [(6, 2048, 44.14), (1, 3072, 30.47), (2, 3072, 35.72), (3, 3072, 40.97)],
+    ids=["Transformer-Base", "one layer", "two layers", "three layers"],
+)
+def test_sizes_are_the_published_ones(layers: int, middle: int, params_m: float) -> None:
+    """HAT's tables count all but the embedding."""
+    space = of_size("wmt14_en_de", 8)
+    count = count_parameters(space.build(same_everywhere(space, layers, middle))) - 8 * 512
+    assert round(count / 1e6, 2) == params_m
+    if middle == 2048:
+        attention, norm = 4 * (512 * 512 + 512), 2 * 512
+        encoder = attention + (512 * 2048 + 2048) + (2048 * 512 + 512) + 2 * norm
+        assert count == 6 * encoder + 6 * (encoder + attention + norm) == 44_138_496
+
+
+def expected_costs(config: Configuration, vocabulary: int, source: int, target: int) -> tuple[int, int]:
+    """(parameters, multiply-accumulates for one pair of sentences) from the definition, inner width 512."""
+    e, d, inner = config["encoder_embed_dim"], config["decoder_embed_dim"], 512
+    params = vocabulary * max(e, d)
+    macs = target * d * vocabulary
+    for i in range(6):
+        f = config[f"encoder_ffn_embed_dim[{i}]"]
+        params += 3 * (e + 1) * inner + (inner + 1) * e + (e + 1) * f + (f + 1) * e + 4 * e
+        macs += source * (4 * e * inner + 2 * e * f) + 2 * source * source * inner
+    for i in range(config["decoder_layer_num"]):
+        f = config[f"decoder_ffn_embed_dim[{i}]"]
+        keys = source * {-1: 1, 1: 2, 2: 3}[config[f"decoder_arbitrary_ende_attn[{i}]"]]
+        params += 4 * (d + 1) * inner + 2 * (e + 1) * inner + 2 * (inner + 1) * d + (d + 1) * f + (f + 1) * d + 6 * d
+        macs += target * (6 * d * inner + 2 * d * f) + 2 * target * target * inner
+        macs += 2 * keys * e * inner + 2 * target * keys * inner
+    return params, macs
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_costs_of_the_published_size_follow_from_the_definition(seed: int) -> None:
+    space = of_size("wmt14_en_de", 32_768, source=30, target=25)
+    (config,) = space.search_space.sample(np.random.default_rng(seed), 1)
+    costs = analytic_costs(space, config)
+    assert [round(costs[name] * 1e6) for name in ("params_m", "macs_m")] == [*expected_costs(config, 32_768, 30, 25)]
+
+
+def test_the_space_of_the_paper() -> None:
+    space = of_size("wmt14_en_de", 8).search_space
+    encoder, decoder = 3 * 2, 3 * 2 * 2 * 3
+    assert space.fix({"dropout": 0.1}).size == 2 * 2 * encoder**6 * sum(decoder**n for n in range(1, 7))
+    genes = [p for p in space if p.elastic]
+    assert len(genes) == len(space) - 1 == 3 + 2 * 6 + 4 * 6
+    whole = math.prod(p.size for p in genes)
+    assert 1e15 < whole < 3e15, "about 10^15 in the paper, which counts genes of layers that are not there"
+    assert all(p.default == p.largest() for p in genes)
+
+
+def test_genes_of_absent_layers_make_no_new_key(small: ModelSpace) -> None:
+    space = small.search_space
+    short = {**space.default, "decoder_layer_num": 1}
+    for name in space.names:
+        if name.startswith("decoder_") and name.endswith("[1]"):
+            assert space.key({**short, name: space[name].smallest()}) == space.key(short)
+            assert space.key({**space.default, name: space[name].smallest()}) != space.key(space.default)
+
+
+def test_every_gene_reaches_its_layer() -> None:
+    space = of_size("wmt14_en_de", 8)
+    for config in space.search_space.sample(np.random.default_rng(3), 3):
+        net = space.build(config)
+        assert isinstance(net, EncoderDecoder)
+        layers = config["decoder_layer_num"]
+        assert len(net.encoder) == 6
+        assert len(net.decoder) == layers
+
+        def of(attribute: str, name: str, number: int, net: nn.Module = net, config: Any = config) -> None:
+            side = name.partition("_")[0]
+            found = [operator.attrgetter(attribute)(layer) for layer in net.get_submodule(side).children()]
+            assert found == [config[f"{name}[{i}]"] for i in range(number)]
+
+        of("attention.heads", "encoder_self_attention_heads", 6)
+        of("attention.heads", "decoder_self_attention_heads", layers)
+        of("cross_attention.heads", "decoder_ende_attention_heads", layers)
+        of("feed_forward.widen.out_features", "encoder_ffn_embed_dim", 6)
+        of("feed_forward.widen.out_features", "decoder_ffn_embed_dim", layers)
+        assert net.seen == tuple(
+            {-1: 1, 1: 2, 2: 3}[config[f"decoder_arbitrary_ende_attn[{i}]"]] for i in range(layers)
+        )
+        assert (net.encoder_width, net.decoder_width) == (config["encoder_embed_dim"], config["decoder_embed_dim"])
+
+
+# -- the network
+
+
+def dense(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+
+def norm(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    scaled = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+    return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+
+def attention(
+    state: Mapping[str, Tensor], name: str, x: Tensor, memory: Tensor, heads: int, *, causal: bool = False
+) -> Tensor:
+    """One sentence: x (queries, width), memory (keys, memory width), a head and a query at a time."""
+    q, k, v = (dense(state, f"{name}.{p}_proj", y) for p, y in (("q", x), ("k", memory), ("v", memory)))
+    width = q.shape[1] // heads
+    rows = []
+    for i in range(len(x)):
+        seen = i + 1 if causal else len(memory)
+        parts = []
+        for head in range(heads):
+            columns = slice(head * width, (head + 1) * width)
+            weights = (k[:seen, columns] @ q[i, columns] / math.sqrt(width)).exp()
+            parts.append((weights / weights.sum()) @ v[:seen, columns])
+        rows.append(torch.cat(parts))
+    return dense(state, f"{name}.out_proj", torch.stack(rows))
+
+
+def embedded(state: Mapping[str, Tensor], tokens: list[int], width: int, widest: int) -> Tensor:
+    """Positions count from 2; column c of the widest table is a sine below half of it, else a cosine."""
+    rows = []
+    for place, token in enumerate(tokens, start=2):
+        angles = [place * 10_000 ** (-(c % (widest // 2)) / (widest // 2 - 1)) for c in range(width)]
+        waves = [math.cos(a) if c >= widest // 2 else math.sin(a) for c, a in enumerate(angles)]
+        rows.append(state["embedding.weight"][token, :width] * math.sqrt(width) + torch.tensor(waves).double())
+    return torch.stack(rows)
+
+
+def reference(net: EncoderDecoder, source: list[int], previous: list[int], widest: int) -> Tensor:
+    """Logits (target, vocabulary) of one pair of sentences without padding, in plain matrix products."""
+    state = {name: tensor.double() for name, tensor in net.state_dict().items()}
+
+    def feed_forward(place: str, x: Tensor) -> Tensor:
+        middle = dense(state, f"{place}.feed_forward.widen", x).clamp(min=0)
+        return norm(state, f"{place}.final_norm", x + dense(state, f"{place}.feed_forward.narrow", middle))
+
+    x, outputs = embedded(state, source, net.encoder_width, widest), []
+    for i, layer in enumerate(net.encoder):
+        assert isinstance(layer, EncoderLayer)
+        heads, place = layer.attention.heads, f"encoder.{i}"
+        x = norm(state, f"{place}.attention_norm", x + attention(state, f"{place}.attention", x, x, heads))
+        x = feed_forward(place, x)
+        outputs.append(x)
+    y = embedded(state, previous, net.decoder_width, widest)
+    for i, layer in enumerate(net.decoder):
+        assert isinstance(layer, DecoderLayer)
+        heads, place = layer.attention.heads, f"decoder.{i}"
+        own = attention(state, f"{place}.attention", y, y, heads, causal=True)
+        y = norm(state, f"{place}.attention_norm", y + own)
+        memory = torch.cat(outputs[len(outputs) - net.seen[i] :])
+        other = attention(state, f"{place}.cross_attention", y, memory, layer.cross_attention.heads)
+        y = feed_forward(place, norm(state, f"{place}.cross_norm", y + other))
+    logits: Tensor = y @ state["embedding.weight"][:, : net.decoder_width].T
+    return logits
+
+
+def perturbed(net: nn.Module, seed: int = 0) -> nn.Module:
+    """Biases and norms start at 0 and 1, where much would go unseen."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return net.eval()
+
+
+@pytest.fixture(params=[(24, 16), (16, 24), (16, 16)], ids=str)
+def net(request: pytest.FixtureRequest) -> EncoderDecoder:
+    """Three layers on each side; the decoder's see one, two and three of the encoder's."""
+    encoder_width, decoder_width = request.param
+    torch.manual_seed(0)
+    encoder = [EncoderLayer(encoder_width, inner=16, middle=20, heads=heads, dropout=0.1) for heads in (2, 4, 1)]
+    decoder = [
+        DecoderLayer(decoder_width, encoder_width, inner=16, middle=20, heads=4, cross_heads=heads, dropout=0.1)
+        for heads in (2, 4, 1)
+    ]
+    made = EncoderDecoder(
+        11, encoder_width, decoder_width, encoder, decoder, seen=(1, 2, 3), widest=28, dropout=0.1, padding=0
+    )
+    perturbed(made)
+    return made
+
+
+@torch.no_grad()
+def test_it_is_the_network_of_the_papers(net: EncoderDecoder) -> None:
+    source = torch.tensor([[3, 4, 5, 6, 2], [7, 8, 2, 0, 0]])
+    previous = torch.tensor([[1, 9, 8, 10], [1, 3, 0, 0]])
+    logits = net(source, previous)
+    assert logits.shape == (2, 4, 11)
+    for row, (words, before) in enumerate(((5, 4), (3, 2))):
+        wanted = reference(net, source[row, :words].tolist(), previous[row, :before].tolist(), widest=28)
+        assert torch.allclose(logits[row, :before].double(), wanted, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_token_changes_nothing_before_it(net: EncoderDecoder) -> None:
+    generator = torch.Generator().manual_seed(1)
+    source = torch.randint(1, 11, (3, 6), generator=generator)
+    previous = torch.randint(1, 11, (3, 5), generator=generator)
+    logits = net(source, previous)
+    for t in range(5):
+        for token in (0, 1 + int(previous[0, t]) % 10):
+            changed = previous.clone()
+            changed[:, t] = token
+            after = net(source, changed)
+            assert torch.allclose(after[:, :t], logits[:, :t], atol=1e-5)
+            assert not torch.allclose(after[0, t:], logits[0, t:], atol=1e-2)
+
+
+@torch.no_grad()
+def test_padding_of_the_source_changes_nothing(net: EncoderDecoder) -> None:
+    generator = torch.Generator().manual_seed(2)
+    source = torch.randint(1, 11, (3, 6), generator=generator)
+    previous = torch.randint(1, 11, (3, 5), generator=generator)
+    source[0, 4:] = 0
+    logits = net(source, previous)
+    for side in ((0, 3), (3, 0)):
+        assert torch.allclose(net(functional.pad(source, side), previous), logits, atol=1e-5)
+    for row in range(3):
+        alone = net(source[row : row + 1], previous[row : row + 1])
+        assert torch.allclose(alone[0], logits[row], atol=1e-5)
+    assert net(torch.zeros_like(source), previous).isfinite().all()
+
+
+@torch.no_grad()
+def test_an_encoder_layer_is_torchs() -> None:
+    torch.manual_seed(3)
+    ours = perturbed(EncoderLayer(32, inner=32, middle=48, heads=4, dropout=0.1))
+    theirs = nn.TransformerEncoderLayer(32, 4, 48, dropout=0.1, batch_first=True).eval()
+    state = ours.state_dict()
+    renamed = {
+        f"self_attn.in_proj_{kind}": torch.cat([state[f"attention.{p}_proj.{kind}"] for p in "qkv"])
+        for kind in ("weight", "bias")
+    }
+    places = {
+        "self_attn.out_proj": "attention.out_proj",
+        "norm1": "attention_norm",
+        "linear1": "feed_forward.widen",
+        "linear2": "feed_forward.narrow",
+        "norm2": "final_norm",
+    }
+    renamed |= {f"{to}.{kind}": state[f"{of}.{kind}"] for to, of in places.items() for kind in ("weight", "bias")}
+    theirs.load_state_dict(renamed)
+    x, padded = torch.randn(3, 7, 32), torch.zeros(3, 7, dtype=torch.bool)
+    padded[1, 5:] = True
+    mask = torch.zeros(3, 1, 1, 7).masked_fill(padded[:, None, None], torch.finfo(torch.float32).min)
+    one, other = ours(x, mask), theirs(x, src_key_padding_mask=padded)
+    assert torch.allclose(one[~padded], other[~padded], atol=1e-5)
+
+
+def test_dropout_acts_in_training_only(small: ModelSpace) -> None:
+    net = small.build({**small.search_space.default, "dropout": 0.5})
+    inputs = small.prepared_example(small.search_space.default)
+    assert not torch.equal(net.train()(*inputs), net(*inputs))
+    assert torch.equal(net.eval()(*inputs), net(*inputs))
+
+
+def test_initial_values_are_fairseqs() -> None:
+    space = of_size("small", 2000)
+    net = space.build(space.search_space.default)
+    for name, parameter in net.state_dict().items():
+        if name == "embedding.weight":
+            assert float(parameter.std()) == pytest.approx(48**-0.5, rel=0.02)
+        elif "norm" in name:
+            assert parameter.eq(1.0 if name.endswith("weight") else 0.0).all()
+        elif name.endswith("bias"):
+            assert not parameter.any()
+        else:
+            bound = math.sqrt(6 / sum(parameter.shape))
+            assert 0.9 * bound < float(parameter.abs().max()) <= bound, name
+
+
+def test_slices_are_leading_columns_of_one_table(small: ModelSpace) -> None:
+    bank = Supernet(small)
+    table = bank.bank_tensor("embedding.weight")
+    assert table.shape == (75, 48)
+    config = {**small.search_space.default, "encoder_embed_dim": 32, "decoder_embed_dim": 32}
+    narrow = bank.extract(config).state_dict()["embedding.weight"]
+    assert torch.equal(narrow, table[:, :32])
+    mixed = bank.extract({**config, "decoder_embed_dim": 48}).state_dict()["embedding.weight"]
+    assert torch.equal(mixed, table)
+
+
+def test_a_column_has_one_frequency_in_every_sub_network(small: ModelSpace) -> None:
+    whole = small.search_space.default
+    narrow = {**whole, "encoder_embed_dim": 32, "decoder_embed_dim": 32}
+    tokens = torch.tensor([[5, 6, 7, 0]])
+    one, other = (small.build(config).get_submodule("positions")(tokens) for config in (whole, narrow))
+    assert one.shape == (1, 4, 48)
+    assert torch.equal(one, other)
+
+
+def test_exports_agree_on_batches_of_three_sizes(small: ModelSpace, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'archfront[export]'")
+    pytest.importorskip("onnxscript", reason="pip install 'archfront[export]'")
+    mixed = {"encoder_embed_dim": 32, "decoder_arbitrary_ende_attn[0]": -1, "decoder_ende_attention_heads[1]": 2}
+    config = {**small.search_space.default, **mixed}
+    net = perturbed(small.build(config))
+    batch = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters warn about their own internals
+        program = torch.export.export(net, small.prepared_example(config), dynamic_shapes=({0: batch}, {0: batch}))
+        onnx = torch.onnx.export(program, dynamo=True, verbose=False)
+    assert onnx is not None
+    onnx.save(str(tmp_path / "net.onnx"), external_data=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    for rows in (1, 2, 5):
+        source, previous = small.prepared_example(config, rows)
+        source[:, 12:] = source[-1] = 0
+        with torch.no_grad():
+            wanted = net(source, previous)
+            assert torch.allclose(program.module()(source, previous), wanted, atol=1e-6)
+        assert wanted.isfinite().all()
+        got = session.run(None, dict(zip(names, (source.numpy(), previous.numpy()), strict=True)))[0]
+        assert np.abs(got - wanted.numpy()).max() < 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+# -- the made-up languages
+
+
+def translated(source: list[int]) -> list[int]:
+    """The translation by the rules of the grammar, from the tokens alone."""
+    tokens = iter(source)
+    here = next(tokens)
+
+    def phrase() -> tuple[list[int], bool]:
+        nonlocal here
+        adjectives: list[int] = []
+        while here in range(24, 32):
+            adjectives.insert(0, here)
+            here = next(tokens)
+        assert here in range(4, 16)
+        noun, here = here, next(tokens)
+        plural = here == 3
+        if plural:
+            here = next(tokens)
+        agreeing = [t for a in adjectives for t in (a + 32, 69 + 2 * (noun % 2) + int(plural))]
+        return [noun + 32] + [68] * plural + agreeing, plural
+
+    subject, plural = phrase()
+    assert here in range(16, 24)
+    verb, here = here, next(tokens)
+    thing = phrase()[0] if here in range(4, 16) or here in range(24, 32) else []
+    adverb = [here + 32] if here in range(32, 36) else []
+    assert (next(tokens) if adverb else here) == 2
+    return [*adverb, *subject, *thing, verb + 32, 73 + int(plural), 2]
+
+
+class TestToyTranslation:
+    @pytest.fixture
+    def task(self) -> Any:
+        return spaces.load("transformer").task()
+
+    def test_every_sentence_is_translated_by_the_grammar(self, task: Any) -> None:
+        assert {name: len(split) for name, split in task.splits.items()} == {"train": 2000, "val": 400, "test": 400}
+        for split in task.splits.values():
+            assert split.inputs[0].shape[1] == split.inputs[1].shape[1] == split.target.shape[1] == 16
+            for source, previous, target in zip(*split.inputs, split.target, strict=True):
+                wanted = translated(source.tolist())
+                assert target.tolist() == wanted + [0] * (16 - len(wanted))
+                assert previous.tolist() == [1, *target.tolist()[:-1]]
+
+    def test_no_sentence_is_in_two_splits(self, task: Any) -> None:
+        sources = [tuple(row.tolist()) for split in task.splits.values() for row in split.inputs[0]]
+        assert len(set(sources)) == len(sources) == 2800
+        assert max(int(split.target.max()) for split in task.splits.values()) == task.signature.outputs - 1 < 127
+
+    def test_the_seed_decides(self, task: Any) -> None:
+        again, other = (Transformer.bind(seed=seed).task() for seed in (0, 1))
+        assert again.identity == task.identity
+        assert other.identity != task.identity
+
+    def test_padding_does_not_count(self, task: Any) -> None:
+        target = torch.tensor([[5, 2, 0, 0], [6, 7, 2, 0]])
+        logits = torch.randn(2, 4, 75, generator=torch.Generator().manual_seed(0))
+        logits[0, 0, 5] = logits[1, 2, 2] = 9.0
+        logits[0, 1, 2] = logits[1, 0, 6] = logits[1, 1, 7] = -9.0
+        scores = task.score(logits, target)
+        assert scores["error"] == pytest.approx(3 / 5)
+        places = [(0, 0, 5), (0, 1, 2), (1, 0, 6), (1, 1, 7), (1, 2, 2)]
+        probabilities = logits.double().softmax(dim=2)
+        nll = -sum(math.log(probabilities[place]) for place in places) / 5
+        assert scores["nll"] == pytest.approx(nll, rel=1e-5)
+        assert scores["perplexity"] == pytest.approx(math.exp(nll), rel=1e-4)
+        assert float(task.loss(logits, target)) == pytest.approx(nll, rel=1e-5)
+        spread = -sum(float(probabilities[n, t].log().mean()) for n, t, _ in places) / 5
+        assert float(task.loss(logits, target, smoothing=0.1)) == pytest.approx(0.9 * nll + 0.1 * spread, rel=1e-5)
+        logits[target == 0] = 7.0 * torch.arange(75)
+        assert task.score(logits, target) == scores
+
+    def test_the_reference_is_the_commonest_token(self, task: Any) -> None:
+        tokens = [t for row in task.split("val").target.tolist() for t in row if t]
+        commonest = max(tokens.count(t) for t in set(tokens))
+        assert task.reference("error") == pytest.approx(1 - commonest / len(tokens))
+
+    def test_it_is_learned_from_the_source(self) -> None:
+        space = spaces.load("transformer")
+        trainer = Backprop(space, searched_space(space, Backprop).default, budget=Budget(4))
+        *_, last = trainer.run()
+        majority = space.task().reference("error")
+        assert majority is not None
+        assert last.metrics["error"] < 0.4 < majority
+        split = space.task().split("val")
+        with torch.no_grad():
+            blind = trainer.export()(split.inputs[0].roll(1, dims=0), split.inputs[1])
+        assert space.task().score(blind, split.target)["error"] > 2 * last.metrics["error"], (
+            "it must look at the source"
+        )
+
+    def test_a_bank_learns_it(self) -> None:
+        space = spaces.load("transformer")
+        config = {**searched_space(space, SupernetTrainer).default, "trainer.random_subnets": 1}
+        trainer = SupernetTrainer(space, config, budget=Budget(1))
+        (report,) = trainer.run()
+        for nll in (report.metrics["nll"], report.attributes["smallest.nll"]):
+            assert nll < math.log(space.signature.outputs), "no better than guessing evenly"
+
+
+# -- a user's sentences
+
+
+def sentences(rows: int, length: int, largest: int = 40, seed: int = 0) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(3, largest + 1, (rows, length))
+    tokens[np.arange(length)[None] >= rng.integers(1, length + 1, (rows, 1))] = 0
+    tokens[0] = largest
+    return tokens
+
+
+class TestOwnData:
+    def write(self, folder: Path, **arrays: Any) -> Path:
+        np.savez(folder / "pairs.npz", **arrays)
+        return folder / "pairs.npz"
+
+    def test_missing_splits_are_cut(self, tmp_path: Path) -> None:
+        source, target = sentences(50, 9), sentences(50, 7, seed=1)
+        path = self.write(tmp_path, source=source.astype(np.uint16), target=target.astype(np.int32), who=[{}])
+        space = spaces.load("transformer", variant="wmt14_en_de", data=path)
+        task = space.task()
+        assert space.signature.outputs == 32_768
+        assert [spec.shape for spec in space.signature.inputs] == [(9,), (7,)]
+        assert {name: len(split) for name, split in task.splits.items()} == {"train": 30, "val": 10, "test": 10}
+        pairs = {(tuple(s), tuple(t)) for s, t in zip(source.tolist(), target.tolist(), strict=True)}
+        found = set()
+        for split in task.splits.values():
+            assert split.inputs[1][:, 0].eq(2).all(), "the decoder begins with the end token, as fairseq's do"
+            assert torch.equal(split.inputs[1][:, 1:], split.target[:, :-1])
+            found |= {
+                (tuple(s), tuple(t)) for s, t in zip(split.inputs[0].tolist(), split.target.tolist(), strict=True)
+            }
+        assert found == pairs
+
+    def test_given_splits_are_kept_and_brought_to_one_length(self, tmp_path: Path) -> None:
+        parts = {"train": (20, 6, 5), "val": (8, 9, 4), "test": (7, 5, 8)}
+        arrays: dict[str, Any] = {}
+        for name, (rows, source, target) in parts.items():
+            arrays |= {f"source_{name}": sentences(rows, source), f"target_{name}": sentences(rows, target, 90)}
+        space = spaces.load("transformer", data=self.write(tmp_path, **arrays))
+        assert space.signature.outputs == 91
+        for name, (rows, source, target) in parts.items():
+            split = space.task().split(name)  # type: ignore[arg-type]
+            assert split.inputs[0].shape == (rows, 9)
+            assert split.inputs[1].shape == split.target.shape == (rows, 8)
+            assert np.array_equal(split.inputs[0][:, :source], arrays[f"source_{name}"])
+            assert np.array_equal(split.target[:, :target], arrays[f"target_{name}"])
+            assert not split.target[:, target:].any()
+        net = space.build(space.search_space.default).eval()
+        assert net(*space.task().split("val").inputs).shape == (8, 8, 91)
+
+    def test_the_file_may_say_the_vocabulary(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path, source=sentences(9, 4), target=sentences(9, 4), vocabulary=500)
+        assert spaces.load("transformer", variant="wmt14_en_de", data=path).signature.outputs == 500
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"source": np.ones((9, 4))}, r"'source' has shape \(9, 4\) and dtype float64"),
+            ({"target": np.ones(9, int)}, r"'target' has shape \(9,\) and dtype int64"),
+            ({"target": np.ones((0, 4), int)}, r"'target' has shape \(0, 4\)"),
+            ({"source": np.ones((9, 4), bool)}, "dtype bool"),
+            ({"target": np.ones((8, 4), int)}, "'source' has 9 rows and 'target' has 8"),
+            ({"source": np.full((9, 4), -3)}, "'source' has the id -3"),
+            ({"source": np.eye(9, 4, dtype=int)}, r"'source': row 1 has padding before a token: \[0, 1, 0, 0\]"),
+            ({"target": np.array([[3, 4, 0]] * 8 + [[3, 0, 4]])}, r"'target': row 8 has padding before .* \[3, 0, 4\]"),
+            ({"target": np.vstack([np.ones((8, 4), int), np.zeros((1, 4), int)])}, "'target': row 8 has no token"),
+            ({"target": None}, "no array 'target': it has source"),
+            ({"source": None}, "no array 'source': it has target"),
+            ({"source": None, "source_val": np.ones((9, 4), int)}, "no array 'source_train'"),
+            ({"vocabulary": 40}, "'vocabulary' is 40 and the largest id 40"),
+            ({"vocabulary": 40.5}, r"'vocabulary' has shape \(\) and dtype float64"),
+            ({"source": np.array([{}], dtype=object)}, "array 'source' cannot be read"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        arrays = {"source": sentences(9, 4), "target": sentences(9, 4), **change}
+        path = self.write(tmp_path, **{name: array for name, array in arrays.items() if array is not None})
+        with pytest.raises(DataError, match=message) as error:
+            spaces.load("transformer", data=path)
+        assert "pairs.npz" in str(error.value)
+
+    def test_other_files_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "text.npz").write_text("source target")
+        np.save(tmp_path / "one.npy", sentences(9, 4))
+        for path, message in (
+            (tmp_path / "text.npz", "text.npz is not an .npz file"),
+            (tmp_path / "one.npy", "one array without a name"),
+            (tmp_path, "is a folder"),
+        ):
+            with pytest.raises(DataError, match=message):
+                spaces.load("transformer", data=path)
+
+    def test_wmt_has_no_data_of_its_own(self) -> None:
+        space = spaces.load("transformer/wmt14_en_de")
+        assert space.signature.outputs == 32_768
+        with pytest.raises(DataError, match=r"'wmt14_en_de' has no data of its own.*--data"):
+            space.task().split("train")
+        with pytest.raises(UnknownNameError, match="toy_translation"):
+            spaces.load("transformer", task="wmt14_en_de")
+
+
+# -- official checkpoints
+
+SPELLINGS = ("packed", "separate", "modules")
+
+
+def tensors_of(bank: Supernet) -> dict[str, Tensor]:
+    return {n.removeprefix("bank:").replace("/", "."): t.detach().clone() for n, t in bank.state_dict().items()}
+
+
+def official(ours: Mapping[str, Tensor], spelling: str) -> dict[str, Tensor]:
+    """Our tensors under fairseq's names, in one of the ways to keep queries, keys and values."""
+    found = {f"{side}.embed_tokens.weight": ours["embedding.weight"].clone() for side in ("encoder", "decoder")}
+    attentions = {"attention": "self_attn", "cross_attention": "encoder_attn"}
+    plain = {
+        "attention_norm": "self_attn_layer_norm",
+        "cross_norm": "encoder_attn_layer_norm",
+        "feed_forward.widen": "fc1",
+        "feed_forward.narrow": "fc2",
+        "final_norm": "final_layer_norm",
+    }
+    for name, tensor in ours.items():
+        match = re.fullmatch(r"(\w+)\.(\d)\.(.+)\.(weight|bias)", name)
+        if match is None:
+            continue
+        place, inside, kind = f"{match[1]}.layers.{match[2]}", match[3], match[4]
+        if inside in plain:
+            found[f"{place}.{plain[inside]}.{kind}"] = tensor
+            continue
+        part, projection = inside.split(".")
+        theirs = f"{place}.{attentions[part]}"
+        if projection == "out_proj" or spelling == "modules":
+            found[f"{theirs}.{projection}.{kind}"] = tensor
+        elif spelling == "separate" and kind == "weight":
+            found[f"{theirs}.{projection}_weight"] = tensor
+        elif projection == "q_proj":
+            stack = [ours[f"{match[1]}.{match[2]}.{part}.{p}_proj.{kind}"] for p in "qkv"]
+            found[f"{theirs}.in_proj_{kind}"] = torch.cat(stack)
+    for side in ("encoder", "decoder"):
+        found |= {f"{side}.version": torch.tensor([3.0]), f"{side}.embed_positions._float_tensor": torch.zeros(1)}
+    return found
+
+
+class TestOfficialCheckpoints:
+    @pytest.fixture
+    def bank(self, small: ModelSpace) -> Supernet:
+        bank = Supernet(small, seed=5)
+        perturbed(bank, 5)
+        return bank
+
+    @pytest.fixture
+    def load(self, small: ModelSpace, tmp_path: Path) -> Callable[[Any], Supernet]:
+        def load(state: Any) -> Supernet:
+            torch.save(state, tmp_path / "hat.pt")
+            return load_bank(small, tmp_path / "hat.pt")
+
+        return load
+
+    @pytest.mark.parametrize("spelling", SPELLINGS)
+    def test_they_load(self, bank: Supernet, load: Callable[[Any], Supernet], spelling: str) -> None:
+        state = official(tensors_of(bank), spelling)
+        assert len(state) == {"packed": 66, "separate": 78, "modules": 90}[spelling]
+        loaded = load({"state_dict": state})
+        for config in bank.space.search_space.sample(np.random.default_rng(0), 3):
+            inputs = bank.space.prepared_example(config)
+            with torch.no_grad():
+                ours, theirs = (one.extract(config).eval()(*inputs) for one in (bank, loaded))
+            assert torch.equal(ours, theirs)
+
+    def test_a_file_as_fairseq_writes_it(self, bank: Supernet, load: Callable[[Any], Supernet]) -> None:
+        """The state under "model", the arguments of the training beside it."""
+        arguments = argparse.Namespace(arch="transformersuper_wmt_en_de", lr=[0.0007])
+        loaded = load({"args": arguments, "model": official(tensors_of(bank), "packed"), "extra_state": {"epoch": 3}})
+        for name, tensor in bank.state_dict().items():
+            assert torch.equal(tensor, loaded.state_dict()[name])
+
+    @pytest.mark.parametrize("output", ["decoder.embed_out", "decoder.output_projection.weight"])
+    def test_other_spellings(self, bank: Supernet, load: Callable[[Any], Supernet], output: str) -> None:
+        state = official(tensors_of(bank), "packed")
+        state[output] = state["decoder.embed_tokens.weight"].clone()
+        loaded = load({f"module.{name}": tensor for name, tensor in state.items()})
+        for name, tensor in bank.state_dict().items():
+            assert torch.equal(tensor, loaded.state_dict()[name])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda s: s.pop("decoder.layers.1.fc2.bias"), "it lacks: decoder.1.feed_forward.narrow.bias"),
+            (lambda s: s.pop("encoder.layers.0.self_attn.in_proj_bias"), "it lacks: encoder.0.attention.q_proj.bias"),
+            (lambda s: s.update({"encoder.layers.2.fc1.bias": torch.zeros(96)}), "tensor 'encoder.layers.2.fc1.bias'"),
+            (lambda s: s.update({"encoder.layers.0.encoder_attn.out_proj.bias": torch.zeros(48)}), "encoder_attn"),
+            (lambda s: s.update({"encoder.layers.0.fc1.scale": torch.zeros(1)}), "tensor 'encoder.layers.0.fc1.scale'"),
+            (lambda s: s.update({"decoder.layers.0.self_attn.bias_k": torch.zeros(1)}), "self_attn.bias_k"),
+            (lambda s: s.update({"encoder.layer_norm.weight": torch.zeros(48)}), "'encoder.layer_norm.weight' is not"),
+            (
+                lambda s: s.update({"decoder.layers.0.fc1.bias": torch.zeros(7)}),
+                r"other shapes: decoder.0.feed_forward.widen.bias \(7,\) instead of \(96,\)",
+            ),
+            (
+                lambda s: s.update({"decoder.layers.0.self_attn.in_proj_bias": torch.zeros(97)}),
+                r"'decoder.layers.0.self_attn.in_proj_bias' has shape \(97,\)",
+            ),
+            (
+                lambda s: s["decoder.embed_tokens.weight"].add_(1),
+                "'encoder.embed_tokens.weight' and 'decoder.embed_tokens.weight' differ",
+            ),
+            (
+                lambda s: s.update({"decoder.output_projection.weight": torch.zeros(75, 32)}),
+                "'decoder.output_projection.weight' differ",
+            ),
+        ],
+    )
+    def test_what_does_not_fit_is_said(
+        self, bank: Supernet, load: Callable[[Any], Supernet], change: Any, message: str
+    ) -> None:
+        state = official(tensors_of(bank), "packed")
+        change(state)
+        with pytest.raises(DataError, match=message) as error:
+            load(state)
+        assert "hat.pt" in str(error.value)
+
+    def test_a_full_one_is_read(self) -> None:
+        space = of_size("wmt14_en_de", 50)
+        ours = space.build(space.search_space.default).state_dict()
+        read = space.read_official(official(ours, "packed"))
+        assert set(read) == set(ours)
+        assert all(torch.equal(tensor, ours[name]) for name, tensor in read.items())
