@@ -15,15 +15,31 @@ from typing import Any
 from archfront.cluster.store._records import DeviceRecord
 from archfront.spaces._errors import UnknownNameError, UsageError
 
-__all__ = ["LOCAL_METRICS", "Device", "cpu", "cpu_model", "cuda", "known_devices", "named_device", "table_device"]
+__all__ = [
+    "BUILT_IN",
+    "LOCAL_METRICS",
+    "PRECISIONS",
+    "RUNTIMES",
+    "Device",
+    "cpu",
+    "cpu_model",
+    "cuda",
+    "known_devices",
+    "named_device",
+    "table_device",
+]
 
 LOCAL_METRICS = ("latency_ms", "throughput_per_s")
 """What a local device can measure."""
+BUILT_IN = ("cpu", "cpu-onnxruntime", "cuda")
+PRECISIONS = ("fp32", "int8")
+RUNTIMES = ("torch", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A hardware target. `threads`, `batch`, `precision` and `runtime` are part of what it is."""
+    """A hardware target. `threads`, `batch`, `precision` and `runtime` are part of what it is: an int8 device runs
+    another network, quantised after training, with an error of its own."""
 
     name: str
     kind: str
@@ -36,8 +52,13 @@ class Device:
     def __post_init__(self) -> None:
         if self.threads < 1 or self.batch < 1:
             raise UsageError(f"device {self.name!r}: threads={self.threads} and batch={self.batch} must be at least 1")
-        if self.precision != "fp32":
-            raise UsageError(f"device {self.name!r}: precision={self.precision!r} is not known", "known: fp32")
+        for what, known in (("precision", PRECISIONS), ("runtime", RUNTIMES)):
+            if (value := getattr(self, what)) not in known:
+                raise UnknownNameError.of(f"{what} of device {self.name!r}", value, known)
+        if self.precision == "int8" and self.runtime != "onnxruntime":
+            raise UsageError(f"device {self.name!r}: int8 runs in onnxruntime, not in {self.runtime}")
+        if self.runtime == "onnxruntime" and self.kind != "cpu":
+            raise UsageError(f"device {self.name!r}: runtime onnxruntime is for processors, not for {self.kind}")
         if not self.name.replace("_", "").replace("-", "").replace(".", "").isalnum():
             raise UsageError(f"device name {self.name!r} may have letters, digits, '_', '-' and '.' only")
 
@@ -46,6 +67,11 @@ class Device:
         """Name and a hash of everything else."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
         return f"{self.name}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]}"
+
+    @property
+    def own_quality(self) -> bool:
+        """Whether a network's quality here is not that of its weights."""
+        return self.precision != "fp32"
 
     @property
     def torch_device(self) -> str:
@@ -103,7 +129,7 @@ def table_device(name: str, table: str, content: str) -> Device:
 
 
 def named_device(name: str, stored: Mapping[str, Device] | None = None, also: Iterable[str] = ()) -> Device:
-    """The device called `name`: built in (cpu, cuda), registered in the store, or from an entry point.
+    """The device called `name`: built in, registered in the store, or from an entry point.
 
     Raises UnknownNameError (`also` are further names to suggest), and UsageError for a device of another machine's
     hardware or of a table.
@@ -112,6 +138,8 @@ def named_device(name: str, stored: Mapping[str, Device] | None = None, also: It
         return cpu()
     if name == "cuda":
         return cuda()
+    if name == "cpu-onnxruntime":
+        return replace(cpu(name=name), runtime="onnxruntime")
     if stored and name in stored:
         return _here(stored[name])
     for point in entry_points(group="archfront.devices"):
@@ -123,7 +151,7 @@ def named_device(name: str, stored: Mapping[str, Device] | None = None, also: It
 
 def known_devices(stored: Mapping[str, Device] | None = None) -> list[str]:
     """Names `named_device` understands."""
-    return sorted({"cpu", "cuda", *(stored or {}), *(p.name for p in entry_points(group="archfront.devices"))})
+    return sorted({*BUILT_IN, *(stored or {}), *(p.name for p in entry_points(group="archfront.devices"))})
 
 
 def _here(device: Device) -> Device:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from archfront import trainers
+from archfront.cluster._deployed import scores
+from archfront.cluster._device import Device
 from archfront.cluster._trial import ReportCallback, TrialResult
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster._turns import TrainingTurns
 from archfront.spaces._costs import analytic_costs
-from archfront.spaces._errors import UsageError
+from archfront.spaces._errors import ExportError, UsageError
 from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
@@ -48,6 +52,8 @@ class TrainingEvaluator:
     files: TrialFiles | None = None
     start: tuple[str, str] | None = None
     """(hash, path) of the supernet whose slice a training begins with."""
+    variants: tuple[Device, ...] = ()
+    """Devices on which the network has a quality of its own."""
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """Continues from the proposal's checkpoint when there is one. Pauses between batches for measurements."""
@@ -65,21 +71,23 @@ class TrainingEvaluator:
         if reported != trainer.epoch:
             self._checkpoint(proposal, trainer, metrics, report)
         with turns.take():
-            weights = ""
+            weights, net = "", trainer.export()
             if self.files is not None:
-                weights = self.files.save(f"{proposal}.weights", trainer.export().state_dict())
+                weights = self.files.save(f"{proposal}.weights", net.state_dict())
+            quality, error = _with_variants(metrics, net, self.space, trainer.config, self.variants)
             test = trainer.evaluate("test") if "test" in self.space.task().splits else {}
             costs = analytic_costs(self.space, trainer.config)
         return TrialResult(
             proposal,
             "ok",
-            metrics,
+            quality,
             {f"test_{name}": value for name, value in test.items()},
             costs,
             "trained",
             trainer.epoch,
             turns.seconds,
-            weights=weights,
+            error,
+            weights,
         )
 
     def _started(self, proposal: str, config: Configuration) -> tuple[Trainer, dict[str, float]]:
@@ -108,6 +116,7 @@ class SliceEvaluator:
     space: ModelSpace
     bank: str
     bank_path: str
+    variants: tuple[Device, ...] = ()
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """One report."""
@@ -117,9 +126,10 @@ class SliceEvaluator:
             net = calibrated_subnet(self.loaded(), own)
             data = self.space.prepared(own, self.space.task().split("val"))
             metrics = self.space.task().score(*data.chosen(outputs_of(net, data)))
+            quality, error = _with_variants(metrics, net, self.space, own, self.variants)
             costs = analytic_costs(self.space, own)
         report(1, metrics)
-        return TrialResult(proposal, "ok", metrics, {}, costs, "sliced", 0, turns.seconds)
+        return TrialResult(proposal, "ok", quality, {}, costs, "sliced", 0, turns.seconds, error)
 
     def loaded(self) -> Supernet:
         """The bank, once per process."""
@@ -130,6 +140,21 @@ def _loaded(space: ModelSpace, bank: str, path: str) -> Supernet:
     if bank not in _BANKS:
         _BANKS[bank] = load_bank(space, path)
     return _BANKS[bank]
+
+
+def _with_variants(
+    metrics: Mapping[str, float], net: nn.Module, space: ModelSpace, config: Configuration, variants: Sequence[Device]
+) -> tuple[dict[str, float], str]:
+    """The metrics, and those on each variant under "metric@device": NaN where the network cannot run, and why."""
+    quality, errors = dict(metrics), []
+    for device in variants:
+        try:
+            own: Mapping[str, float] = scores(net, space, config)
+        except ExportError as error:
+            own = dict.fromkeys(metrics, math.nan)
+            errors.append(f"on device {device.name!r}: {error}")
+        quality |= {f"{metric}@{device.name}": value for metric, value in own.items()}
+    return quality, "; ".join(errors)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def goals_of(
 ) -> Goals:
     """A device metric without a device is spread over `devices` as an objective (rule 15), and means the only device
     there is as a constraint; the default device where none is named: a table's first, else `cpu`. Without objectives:
-    the task's first metric and latency, or what stands in its place (rule 15).
+    the task's first metric and latency, or what stands in its place (rule 15). Quality without a device is that of the
+    weights, and on each device that quantises them another one (rule 2).
 
     Raises UnknownNameError, and UsageError for a device without use and a metric that a device does not measure.
     """
@@ -52,12 +53,32 @@ def goals_of(
     if idle:
         raise UsageError(f"--device {idle[0]}: no objective is measured on a device", "add --objective latency_ms")
     found = {name: device_of(space, name, stored) for name in used}
+    aims = _with_own_quality(task, aims, found)
+    refuse_too_many(aims)
     for metric, device in named:
-        if device is not None and (refusal := _refusal(space, found[device], metric)) is not None:
+        quality = any(metric == known.name for known in task.metrics)
+        if device is not None and not quality and (refusal := _refusal(space, found[device], metric)) is not None:
             raise UsageError(refusal)
+        if device is not None and quality and not found[device].own_quality:
+            raise UsageError(f"{metric}@{device}: {metric} does not depend on a device in fp32", f"say {metric}")
         if device is None and (refusal := _no_such_value(space, metric)) is not None:
             raise UsageError(refusal)
     return Goals(aims, bounds, found)
+
+
+def _with_own_quality(task: Task, aims: Sequence[Objective], devices: Mapping[str, Device]) -> tuple[Objective, ...]:
+    """The quality of the weights, as long as some device runs these, and that on each device with another one."""
+    variants = [name for name, device in devices.items() if device.own_quality]
+    plain = not devices or len(variants) < len(devices)
+    quality = {metric.name for metric in task.metrics}
+    spread: list[Objective] = []
+    for aim in aims:
+        if aim.device is not None or aim.metric not in quality:
+            spread.append(aim)
+            continue
+        spread += [aim] if plain else []
+        spread += [replace(aim, device=name) for name in variants]
+    return tuple(dict.fromkeys(spread))
 
 
 def device_of(space: ModelSpace, name: str, stored: Mapping[str, Device] | None = None) -> Device:
@@ -148,6 +169,6 @@ def _needs_device(what: str, task: Task, metric: str, device: str | None) -> boo
     if metric not in quality and metric not in shared:
         raise UnknownNameError.of(f"{what} of task {task.name!r}", metric, [*quality, *shared])
     measured = metric not in quality and METRICS[metric].source == "device"
-    if device is not None and not measured:
+    if device is not None and not measured and metric not in quality:
         raise UsageError(f"{what} {metric}@{device}: {metric} does not depend on a device")
     return measured

@@ -11,6 +11,7 @@ from typing import Literal
 
 from archfront.cluster._front import Front
 from archfront.cluster._measuring import Measuring
+from archfront.cluster._observed import observed_name, told_name
 from archfront.cluster._plan import Plan
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._volume import Volume
@@ -92,6 +93,9 @@ class StudyLoop:
         self._next_number = 0
         self._front = Front(len(self.record.objectives))
         self._volume = Volume(self.record.objectives, self.record.reference)
+        variants = {name for name, device in plan.devices.items() if device.own_quality}
+        self._own_quality = [o for o in self.record.objectives if o.device in variants]
+        """Objectives on devices that quantise: a fact may know those of the weights alone."""
         self._ended: str = ""
         options = self.record.options
         self._lookahead: int | None = options["lookahead"] if options["reproducible"] else None
@@ -249,7 +253,9 @@ class StudyLoop:
         """What the store and the strategy are told: values of every kind, and a verdict on them."""
         proposal, result = ended.proposal, ended.result
         values = {name: Value(value, result.kind) for name, value in result.quality.items()}
-        quality = {name: value for name, value in values.items() if "@" not in name}
+        quality = {observed_name(name, self.record.devices): value for name, value in values.items()}
+        if self.record.private:  # a user's function knows its devices by name
+            quality = {name: value for name, value in quality.items() if "@" not in name}
         values |= {name: Value(value, "analytic") for name, value in result.analytic.items()}
         values |= self.measuring.known(proposal)
         errors = [error for error in measured.values() if isinstance(error, str)]
@@ -258,7 +264,7 @@ class StudyLoop:
         if status == "ok" and errors:
             status, error = "failed", errors[0]
         if status == "ok":
-            status, error = self._verdict(proposal, values)
+            status, error = self._verdict(proposal, values, error)
         evaluation = Evaluation(
             proposal.config,
             proposal.key,
@@ -280,7 +286,8 @@ class StudyLoop:
             analytic=result.analytic,
         )
 
-    def _verdict(self, proposal: Proposal, values: Mapping[str, Value]) -> tuple[Status, str]:
+    def _verdict(self, proposal: Proposal, values: Mapping[str, Value], said: str) -> tuple[Status, str]:
+        """What to make of values; `said` is why some are not numbers, where the evaluator knows."""
         if (refusal := self.measuring.refusal(proposal)) is not None:
             return "invalid", refusal
         for objective in self.record.objectives:
@@ -288,6 +295,8 @@ class StudyLoop:
                 known = ", ".join(sorted(values)) or "nothing"
                 return "failed", f"objective {objective.name!r} was not returned: {known} was"
             if not math.isfinite(values[objective.name].value):
+                if said and objective.device is not None:
+                    return "invalid", said
                 return "failed", f"objective {objective.name!r} is {values[objective.name].value}"
         return "ok", ""
 
@@ -308,7 +317,10 @@ class StudyLoop:
         for proposal in proposals:
             if (fact := facts.get(proposal.key)) is None:
                 continue
-            quality = {name: v.value for name, v in fact.values.items() if not name.startswith("test_")}
+            told = {told_name(name, record.devices): v.value for name, v in fact.values.items()}
+            quality = {name: value for name, value in told.items() if not name.startswith("test_")}
+            if any(o.name not in quality for o in self._own_quality if o.metric in fact.values):
+                continue  # known for the weights alone
             kind = next(iter(fact.values.values())).kind
             result = TrialResult(proposal.id, "ok", quality, {}, self._costs(proposal), kind)
             found[proposal.id] = _Ended(proposal, result, fact.observation)

@@ -24,10 +24,15 @@ from archfront.spaces._errors import MeasurementError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 
-__all__ = ["Measurer"]
+__all__ = ["CannotRunError", "Measurer"]
 
 START_SECONDS = 120.0
-SECONDS_PER_CONFIGURATION = 20.0
+SECONDS_PER_CONFIGURATION = {"torch": 20.0, "onnxruntime": 60.0}
+"""By runtime: a network is exported, and perhaps quantised, before it is timed."""
+
+
+class CannotRunError(MeasurementError):
+    """The device answers, but cannot run this architecture."""
 
 
 class Measurer:
@@ -65,17 +70,21 @@ class Measurer:
             self.device.torch_device,
             self.device.threads,
             self.device.batch,
+            self.device.precision,
+            self.device.runtime,
             seed,
             _best_ms(self.device),
             tuple(p or os.getcwd() for p in sys.path),
         )
-        reply = self._exchange(self._started(), pickle.dumps(request), SECONDS_PER_CONFIGURATION * len(configs))
+        reply = self._exchange(
+            self._started(), pickle.dumps(request), SECONDS_PER_CONFIGURATION[self.device.runtime] * len(configs)
+        )
         if math.isfinite(reply.best):
             _best_file(self.device).write_text(json.dumps(reply.best))
         name = f"device {self.device.name!r}"
         if len(reply.timings) != len(configs):
             raise MeasurementError(f"{name} could not measure: {reply.timings[0]}")
-        return [r if isinstance(r, Timing) else MeasurementError(f"on {name}: {r}") for r in reply.timings]
+        return [r if isinstance(r, Timing) else CannotRunError(f"on {name}: {r}") for r in reply.timings]
 
     def _exchange(self, child: subprocess.Popen[bytes], message: bytes, limit: float) -> Answer:
         assert child.stdin is not None

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 
 from archfront.cluster._device import Device
 from archfront.cluster._measure import Measurer
-from archfront.cluster._plan import Plan, bound_space
+from archfront.cluster._plan import Plan
 from archfront.cluster._timing import Timing
-from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import ALL_DEVICES, DeviceSession, FrontPoint, Store
 from archfront.search._types import Configuration, Proposal, Value
 from archfront.spaces._errors import MeasurementError
 from archfront.spaces._lookup import LookedUp, LookupSpace
 
-__all__ = ["Measuring", "measure_studies", "sessions_of"]
+__all__ = ["Measuring", "sessions_of"]
 
 
 class Measuring:
@@ -26,7 +25,8 @@ class Measuring:
         self.store, self.plan, self.record = store, plan, plan.record
         named = [(o.metric, o.device) for o in self.record.objectives]
         named += [(c.metric, c.device) for c in self.record.constraints]
-        on_devices = {(metric, device) for metric, device in named if device is not None}
+        quality = set() if plan.model_space is None else {m.name for m in plan.model_space.task().metrics}
+        on_devices = {(metric, device) for metric, device in named if device is not None and metric not in quality}
         bring_their_own = plan.model_space is None  # a user's function does
         self._slots = [] if bring_their_own else sorted(on_devices)
         self._timed_slots = [(m, d) for m, d in self._slots if plan.devices[d].kind != "table"]
@@ -185,36 +185,3 @@ def sessions_of(
         )
         for metric in metrics
     ]
-
-
-def measure_studies(store: Store, device: Device, names: Sequence[str] | None) -> dict[str, int]:
-    """Measure every front member of these studies (all that bind a model space by default) on one device, by latency.
-
-    Fronts of the device follow from the stored values: nothing is trained. Returns how many, by study.
-    """
-    counts = {}
-    for record in store.studies():
-        if record.private or record.options.get("space") is None or (names is not None and record.name not in names):
-            continue
-        plan = Plan.of(
-            record, files=TrialFiles(f"{store.files_url}/trials"), stored={}, space=bound_space(record), measure=False
-        )
-        points = store.front(study=record.name, device=ALL_DEVICES).points
-        measurer = Measurer(plan.space, device)
-        try:
-            configs = [plan.own(dict(point.config)) for point in points]
-            timings = measurer.measure(configs, record.seed)
-        finally:
-            measurer.close()
-        sessions = [
-            session
-            for config, timing in zip(configs, timings, strict=True)
-            if isinstance(timing, Timing)
-            for session in sessions_of(plan, device, config, timing, ["latency_ms"])
-        ]
-        store.add_device_sessions(sessions)
-        counts[record.name] = len(sessions)
-    if names is not None:
-        for name in names:
-            store.study(name)  # says did-you-mean
-    return counts

@@ -16,8 +16,10 @@ from typing import IO, Any
 
 import cloudpickle
 import torch
+from torch import Tensor, nn
 
 from archfront.cluster._timing import time_networks
+from archfront.spaces._model_space import ModelSpace
 
 __all__ = ["Answer", "Request", "read_message", "write_message"]
 
@@ -31,6 +33,8 @@ class Request:
     torch_device: str
     threads: int
     batch: int
+    precision: str
+    runtime: str
     seed: int
     best: float
     path: tuple[str, ...]
@@ -69,8 +73,9 @@ def answer(request: Request) -> Answer:
     for i, config in enumerate(request.configs):
         try:
             torch.manual_seed(0)
-            built.append((i, (space.build(config), space.prepared_example(config, batch=request.batch))))
-            built[-1][1][0].eval()(*built[-1][1][1])
+            example = space.prepared_example(config, batch=request.batch)
+            built.append((i, (_deployed(space.build(config).eval(), space, example, request), example)))
+            built[-1][1][0](*example)
         except Exception as error:
             built = [entry for entry in built if entry[0] != i]
             answers[i] = f"{type(error).__name__}: {error}"
@@ -84,6 +89,19 @@ def answer(request: Request) -> Answer:
     for (i, _), timing in zip(built, timings, strict=True):
         answers[i] = timing
     return Answer(tuple(answers), best)
+
+
+def _deployed(net: nn.Module, space: ModelSpace, example: tuple[Tensor, ...], request: Request) -> nn.Module:
+    """The network in the device's runtime and precision. How long it takes does not depend on the ranges of its
+    activations: the example stands for data."""
+    if request.runtime == "torch":
+        return net
+    from archfront.cluster._deployed import OnnxNetwork, onnx_bytes, quantised
+
+    model = onnx_bytes(net, example, batched=space.signature.batched)
+    if request.precision == "int8":
+        model = quantised(model, [example])
+    return OnnxNetwork(model, request.threads)
 
 
 def main() -> None:

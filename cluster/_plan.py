@@ -61,16 +61,6 @@ class Plan:
             evaluator: Evaluator = FunctionEvaluator(function, budget, record.train_seed)
             return cls(record, SearchSpace.from_dict(record.searched), None, {}, evaluator, files)
         space = space or bound_space(record)
-        if isinstance(space, LookupSpace):
-            evaluator = LookupEvaluator(space, budget.epochs)
-        elif bank is not None:
-            evaluator = SliceEvaluator(space, *bank)
-        else:
-            trainers.load(record.trainer)
-            start = record.options.get("start_weights")
-            evaluator = TrainingEvaluator(
-                space, record.trainer, budget, record.train_seed, files, None if start is None else (start[0], start[1])
-            )
         devices = {name: device_of(space, name, stored) for name in record.devices if measure}
         for name, device in devices.items():
             if device.identity != record.devices[name]:
@@ -78,6 +68,16 @@ class Plan:
                     f"device {name!r} of study {record.name!r} is {record.devices[name]}, here it is {device.identity}",
                     "resume on the machine where the study began",
                 )
+        variants = tuple(device for device in devices.values() if device.own_quality)
+        if isinstance(space, LookupSpace):
+            evaluator = LookupEvaluator(space, budget.epochs)
+        elif bank is not None:
+            evaluator = SliceEvaluator(space, *bank, variants)
+        else:
+            trainers.load(record.trainer)
+            start = record.options.get("start_weights")
+            begun = None if start is None else (start[0], start[1])
+            evaluator = TrainingEvaluator(space, record.trainer, budget, record.train_seed, files, begun, variants)
         return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files)
 
     def strategy(self) -> Strategy:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 
 from archfront import spaces
 from archfront.cluster._bank import bank_of
+from archfront.cluster._deployed import quiet
 from archfront.cluster._plan import bound_space
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Store, StudyRecord
@@ -121,7 +119,7 @@ def load(path: str | Path) -> nn.Module:
 def _program_file(path: Path) -> nn.Module:
     """A torch-export file as a module."""
     try:
-        with _quiet():
+        with quiet():
             module: nn.Module = torch.export.load(io.BytesIO(path.read_bytes())).module()
     except Exception as error:
         raise DataError(f"{str(path)!r} is not a file that archfront exported", str(error).splitlines()[0]) from error
@@ -172,7 +170,7 @@ def _write_torch_export(
 ) -> None:
     program = _program(net, space, config)
     buffer = io.BytesIO()  # torch complains of a file that does not end in .pt2
-    with _quiet():
+    with quiet():
         torch.export.save(program, buffer, extra_files={"archfront.json": json.dumps(meta)})
     path.write_bytes(buffer.getvalue())
 
@@ -184,7 +182,7 @@ def _write_onnx(net: nn.Module, space: ModelSpace, config: Configuration, path: 
         raise ExportError(
             f"ONNX needs {error.name}, which is not installed", "pip install 'archfront[export]'"
         ) from error
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(_program(net, space, config), dynamo=True, verbose=False)
     assert program is not None
     for name, value in meta.items():
@@ -195,7 +193,7 @@ def _write_onnx(net: nn.Module, space: ModelSpace, config: Configuration, path: 
 def _program(net: nn.Module, space: ModelSpace, config: Configuration) -> torch.export.ExportedProgram:
     """Exported with a dynamic batch (or nodes and edges), from an example of two rows."""
     example = space.prepared_example(config, batch=2)
-    with _quiet():
+    with quiet():
         return torch.export.export(net.eval(), example, dynamic_shapes=_dynamic(space, example))
 
 
@@ -208,20 +206,6 @@ def _dynamic(space: ModelSpace, example: tuple[Tensor, ...]) -> tuple[dict[int, 
     shapes: list[dict[int, Any]] = [{0: nodes}, {1: edges}]
     shapes += [{0: edges} for _ in example[2:]]
     return tuple(shapes)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch's exporters warn about their own internals and about torchvision."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 _WRITERS = {"torch": _write_torch, "torch-export": _write_torch_export, "onnx": _write_onnx}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ ACTIONS = ("list", "register", "measure")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(help="Devices: `devices`, `devices register NAME --threads 2`, `devices measure NAME --study S`.")(
+    app.command(help="Devices: `devices`, `devices register NAME --precision int8`, `devices measure NAME --study S`.")(
         devices
     )
 
@@ -30,9 +31,13 @@ def register(app: typer.Typer) -> None:
 def devices(
     action: Annotated[str, typer.Argument(help="list, register or measure")] = "list",
     name: Annotated[str | None, typer.Argument(help="The device.")] = None,
-    like: Annotated[str, typer.Option(help="register: cpu or cuda")] = "cpu",
-    threads: Annotated[int, typer.Option(help="register: threads", min=1)] = 1,
-    batch: Annotated[int, typer.Option(help="register: rows per call", min=1)] = 1,
+    like: Annotated[str, typer.Option(help="register: the device that it is but for what follows")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="register: threads", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="register: rows per call", min=1)] = None,
+    precision: Annotated[str | None, typer.Option(help="register: fp32 or int8 (quantised after training)")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="register: torch or onnxruntime; by default torch, onnxruntime for int8")
+    ] = None,
     study: Annotated[str | None, typer.Option(help="measure: the members of this study's front")] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -50,7 +55,9 @@ def devices(
         return
     with Store(store) as opened:
         if action == "register":
-            _register(opened, str(name), like, threads, batch, as_json)
+            runtime = runtime or ("onnxruntime" if precision == "int8" else None)
+            given = {"threads": threads, "batch": batch, "precision": precision, "runtime": runtime}
+            _register(opened, str(name), like, {n: v for n, v in given.items() if v is not None}, as_json)
         else:
             _measure(opened, str(name), study, as_json)
 
@@ -85,31 +92,37 @@ def _list(store: Store, as_json: bool) -> None:
     table(list(rows[0]), [list(row.values()) for row in rows], right=["threads", "batch", "measured"])
 
 
-def _register(store: Store, name: str, like: str, threads: int, batch: int, as_json: bool) -> None:
-    from archfront.cluster._device import named_device
+def _register(store: Store, name: str, like: str, given: Mapping[str, Any], as_json: bool) -> None:
+    from archfront.cluster._device import BUILT_IN, named_device
 
-    device = replace(named_device(like), name=name, threads=threads, batch=batch)
     known = _known(store)
-    if name in ("cpu", "cuda") or (name in known and known[name].identity != device.identity):
+    device = replace(named_device(like, known), name=name, **given)
+    if name in BUILT_IN or (name in known and known[name].identity != device.identity):
         was = known[name].identity if name in known else "built in"
         raise ExistsError(f"device {name!r} exists ({was}), this would be {device.identity}", "choose another name")
     store.put_devices([device.record()])
     if as_json:
         document({"name": name, "identity": device.identity})
     else:
-        console().print(f"registered {name}: {device.hardware}, {threads} thread(s), batch {batch}")
+        how = f"{device.threads} thread(s), batch {device.batch}, {device.precision} in {device.runtime}"
+        console().print(f"registered {name}: {device.hardware}, {how}")
 
 
 def _measure(store: Store, name: str, study: str | None, as_json: bool) -> None:
     from archfront.cluster._device import named_device
-    from archfront.cluster._measuring import measure_studies
+    from archfront.cluster._remeasure import measure_studies
 
     device = named_device(name, _known(store))
     store.put_devices([device.record()])
-    counts = measure_studies(store, device, None if study is None else [study])
+    done = measure_studies(store, device, None if study is None else [study])
     if as_json:
-        document({"device": name, "measured": counts})
+        counts = {one.study: one.measured for one in done}
+        document({"device": name, "measured": counts, "missing": {one.study: dict(one.missing) for one in done}})
         return
-    for measured, number in counts.items():
-        console().print(f"study {measured}: {number} architectures measured on {name}")
-        console().print(f"  archfront front --study {measured} --device {name}")
+    if not done:
+        console().print("no study of this store has networks to measure")
+    for one in done:
+        console().print(f"study {one.study}: {one.measured} architectures measured on {name}")
+        for key, why in one.missing.items():
+            console(error=True).print(f"  {key[:12]} is missing: {why}", markup=False)
+        console().print(f"  archfront front --study {one.study} --device {name}")

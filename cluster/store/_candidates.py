@@ -24,6 +24,7 @@ from archfront.cluster.store._models import (
     ProposalRow,
 )
 from archfront.search._types import Value
+from archfront.spaces._metric import METRICS
 
 __all__ = ["Candidate", "Scope", "Slot", "device_medians"]
 
@@ -142,19 +143,19 @@ class Scope:
         for key, architecture, sequence, proposal, observation, told in connection.execute(query):
             values = {names[name]: value for name, value in values_in(_only(told, names)).items()}
             found.append(Candidate(key, architecture, sequence, proposal, observation, values))
-        missing = {m for m, d in names.values() if not d and any((m, d) not in c.values for c in found)}
-        self._add_observed(connection, found, missing, every=keys is None)
+        missing = {slot for slot in names.values() if any(slot not in c.values for c in found)}
+        self._add_observed(connection, found, _observed(missing), every=keys is None)
         return sorted(found, key=lambda candidate: candidate.sequence)
 
     def _add_observed(
-        self, connection: Connection, found: list[Candidate], metrics: Collection[str], *, every: bool
+        self, connection: Connection, found: list[Candidate], slots: Mapping[str, Slot], *, every: bool
     ) -> None:
         by_observation = {c.observation: c for c in found if c.observation is not None}
-        if not metrics or not by_observation:
+        if not slots or not by_observation:
             return
         query = select(
             ObservationValue.observation_id, ObservationValue.metric, ObservationValue.value, ObservationValue.kind
-        ).where(ObservationValue.metric.in_(metrics))
+        ).where(ObservationValue.metric.in_(slots))
         if every or len(by_observation) > _MANY:
             mine = select(EvaluationRow.observation_id).where(EvaluationRow.study_id == self.study)
             query = query.where(ObservationValue.observation_id.in_(mine))
@@ -162,7 +163,7 @@ class Scope:
             query = query.where(ObservationValue.observation_id.in_(by_observation))
         for observation, metric, value, kind in connection.execute(query):
             if observation in by_observation:
-                by_observation[observation].values.setdefault((metric, ""), stored_value(value, kind))
+                by_observation[observation].values.setdefault(slots[metric], stored_value(value, kind))
 
     def _from_facts(
         self,
@@ -172,7 +173,7 @@ class Scope:
         devices: Collection[str] | None,
     ) -> list[Candidate]:
         """Per key the mean over train seeds of the newest usable observations."""
-        metrics = {metric for metric, device in names.values() if not device}
+        observed = _observed(names.values())
         query = (
             select(
                 Observation.key,
@@ -186,7 +187,7 @@ class Scope:
             )
             .outerjoin(
                 ObservationValue,
-                and_(ObservationValue.observation_id == Observation.id, ObservationValue.metric.in_(metrics)),
+                and_(ObservationValue.observation_id == Observation.id, ObservationValue.metric.in_(observed)),
             )
             .where(
                 Observation.identity == self.identity,
@@ -210,7 +211,7 @@ class Scope:
             if metric is not None:
                 seeds[key][seed][1][metric] = stored_value(value, kind)
         for key, candidate in newest.items():
-            candidate.values = {(m, ""): value for m, value in mean_over_seeds(seeds[key]).items()}
+            candidate.values = {observed[m]: value for m, value in mean_over_seeds(seeds[key]).items()}
         return sorted(newest.values(), key=lambda candidate: candidate.sequence)
 
     def _measured_on(self, devices: Collection[str]) -> Select[Any]:
@@ -239,6 +240,16 @@ class Scope:
                 if (candidate.architecture_key, metric) in known:
                     value = stored_value(known[candidate.architecture_key, metric], "analytic")
                     candidate.values.setdefault((metric, ""), value)
+
+
+def _observed(slots: Iterable[Slot]) -> dict[str, Slot]:
+    """Slots by the names that observations have for them: of no device, or quality of a network on a device that runs
+    it changed (rule 2)."""
+    return {
+        f"{metric}@{device}" if device else metric: (metric, device)
+        for metric, device in slots
+        if not device or metric not in METRICS or METRICS[metric].source == "quality"
+    }
 
 
 def device_medians(

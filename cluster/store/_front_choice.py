@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, or_, select
 
 from archfront.cluster.store._candidates import Scope
-from archfront.cluster.store._front_spec import ALL_DEVICES, FrontSpec
+from archfront.cluster.store._front_spec import ALL_DEVICES, FrontSpec, of_device
 from archfront.cluster.store._models import DeviceRow, StudyRow
 from archfront.cluster.store._records import NoFrontError, StudyRecord
 from archfront.cluster.store._studies import record_of, study_id
 from archfront.search._types import Constraint, Objective
 from archfront.spaces._errors import UnknownNameError, UsageError
+from archfront.spaces._metric import METRICS
 
 __all__ = ["Question", "choose"]
 
@@ -148,9 +149,22 @@ def _on_device(
     if name not in devices:
         devices[name] = _identity(connection, asked)
     if name in used:
-        return [o for o in objectives if o.device in (None, name)], name, devices
-    moved = [o if o.device is None else replace(o, device=name) for o in objectives]
+        return of_device(objectives, name), name, devices
+    quantises = _precision(connection, devices[name]) != "fp32"
+    moved = [
+        replace(o, device=name) if o.device is not None or (quantises and _is_quality(o.metric)) else o
+        for o in objectives
+    ]
     return list(dict.fromkeys(moved)), name, devices
+
+
+def _is_quality(metric: str) -> bool:
+    return metric not in METRICS or METRICS[metric].source == "quality"
+
+
+def _precision(connection: Connection, identity: str) -> str:
+    definition = connection.scalar(select(DeviceRow.definition).where(DeviceRow.identity == identity)) or {}
+    return str(definition.get("precision", "fp32"))
 
 
 def _identity(connection: Connection, device: str) -> str:

@@ -195,7 +195,7 @@ def _member_of(spec: FrontSpec, candidate: Candidate) -> _Member:
 
 def _points(connection: Connection, spec: FrontSpec, members: Iterable[_Member], ids: _Ids) -> list[FrontPoint]:
     """`ids` are those of the members, or of more."""
-    shown = [objective.name for objective, _ in spec.objectives]
+    shown = [objective.metric for objective, _ in spec.objectives]
     proposed = _proposed(connection, ids.proposals)
     others = _observed(connection, ids.observations, but=shown) | _told(connection, ids.unobserved, but=shown)
     points: list[FrontPoint] = []
@@ -244,10 +244,10 @@ def _told(connection: Connection, proposals: _Some, but: Collection[str]) -> dic
 
 
 def _observed(connection: Connection, observations: _Some, but: Collection[str]) -> dict[Any, dict[str, Value]]:
-    """The values of observations, `but` those of some metrics."""
+    """The values of observations that belong to no device, `but` those of some metrics."""
     row = ObservationValue
     query = select(row.observation_id, row.metric, row.value, row.kind)
-    query = query.where(row.observation_id.in_(observations), row.metric.not_in(but))
+    query = query.where(row.observation_id.in_(observations), row.metric.not_in(but), ~row.metric.contains("@"))
     found: dict[Any, dict[str, Value]] = defaultdict(dict)
     for id_, metric, value, kind in connection.execute(query):
         found[id_][metric] = stored_value(value, kind)

@@ -17,7 +17,7 @@ from archfront.cluster.store._models import FrontRow
 from archfront.predictors._prediction import GUESSED_KINDS
 from archfront.search._types import Constraint, Objective, Value
 
-__all__ = ["ALL_DEVICES", "FrontSpec", "facts_of", "select_specs", "specs_of_study", "specs_touched"]
+__all__ = ["ALL_DEVICES", "FrontSpec", "facts_of", "of_device", "select_specs", "specs_of_study", "specs_touched"]
 
 ALL_DEVICES = "*"
 """The device of a study's front over all of its objectives, kept when they lie on several devices."""
@@ -89,12 +89,19 @@ def specs_of_study(
     used = list(dict.fromkeys(o.device for o in objectives if o.device is not None))
 
     def spec(device: str, kept: Sequence[str]) -> FrontSpec:
-        chosen = [o for o in objectives if o.device is None or o.device in kept]
+        chosen = of_device(objectives, kept[0]) if len(kept) == 1 else objectives
         slots = tuple((o, (o.metric, devices[o.device] if o.device is not None else "")) for o in chosen)
         return FrontSpec(scope, device, slots, bounds)
 
     fronts = [spec(devices[name], [name]) for name in used] or [spec("", [])]
     return [*fronts, spec(ALL_DEVICES, used)] if len(used) > 1 else fronts
+
+
+def of_device(objectives: Sequence[Objective], name: str) -> list[Objective]:
+    """Those of a front on this device: its own, and those of no device that have no counterpart on it (the quality of
+    the weights, where the device quantises them)."""
+    own = {o.metric for o in objectives if o.device == name}
+    return [o for o in objectives if o.device == name or (o.device is None and o.metric not in own)]
 
 
 def facts_of(identity: Any, task_identity: Any, protocols: Any) -> ColumnElement[bool]:

@@ -24,8 +24,9 @@ from archfront.cluster.store._models import (
 from archfront.cluster.store._records import DeviceSession, Outcome
 from archfront.cluster.store._reference import freeze_reference
 from archfront.cluster.store._sessions import insert_analytic, insert_sessions
+from archfront.cluster.store._sql import insert_new
 from archfront.cluster.store._studies import locked_study, study_id
-from archfront.search._types import Evaluation
+from archfront.search._types import Evaluation, Value
 from archfront.spaces._errors import StoreError
 
 __all__ = ["RecordMethods", "evaluation_of"]
@@ -97,6 +98,36 @@ class RecordMethods(Opened):
             refresh(connection, self._cache, specs, keys={row["key"]})
 
         self._write(withdraw)
+
+    def observe_on_device(self, study: str, device: str, qualities: Mapping[str, Mapping[str, Value]]) -> int:
+        """Add what a study's networks are worth on a device that changes them, by key and metric, to the observations
+        of their weights; `device` is an identity. Returns for how many keys: those without an observation have none."""
+
+        def add(connection: Connection) -> int:
+            here = locked_study(connection, study)
+            query = (
+                select(ProposalRow.key, ProposalRow.architecture_key, EvaluationRow.observation_id)
+                .join(EvaluationRow, EvaluationRow.proposal_id == ProposalRow.id)
+                .where(ProposalRow.study_id == here["id"], ProposalRow.key.in_(qualities))
+                .where(EvaluationRow.observation_id.is_not(None))
+            )
+            found = {key: (architecture, id_) for key, architecture, id_ in connection.execute(query)}
+            rows = [
+                {
+                    "observation_id": id_,
+                    "metric": f"{metric}@{device}",
+                    "value": finite(value.value),
+                    "kind": value.kind,
+                }
+                for key, (_, id_) in found.items()
+                for metric, value in qualities[key].items()
+            ]
+            insert_new(connection, ObservationValue.__table__, rows)
+            moved = {architecture for architecture, _ in found.values()}
+            refresh_architectures(connection, self._cache, here["identity"], here["signature"], moved)
+            return len(found)
+
+        return self._write(add)
 
     def told(self, study: str, after_sequence: int = 0) -> list[tuple[int, int, Evaluation]]:
         """(sequence, batch, evaluation) in the order of telling, those after a sequence number."""

@@ -182,12 +182,14 @@ class TestStudy:
         assert "no such kernel" in store.told("bad")[0][2].error
 
     def test_another_device_ranks_what_is_stored(self, store: Store) -> None:
-        from archfront.cluster._measuring import measure_studies
+        from archfront.cluster._remeasure import measure_studies
 
         self.study(store, "one").run(trials=4)
         device = cpu(name="cpu-batch-8", batch=8)
         store.put_devices([device.record()])
-        assert measure_studies(store, device, ["one"]) == {"one": len(store.front(study="one", device="cpu"))}
+        (done,) = measure_studies(store, device, ["one"])
+        assert (done.study, done.measured) == ("one", len(store.front(study="one", device="cpu")))
+        assert not done.missing
         moved = store.front(study="one", device="cpu-batch-8")
         assert len(moved) >= 1
         assert moved.device == "cpu-batch-8"
