@@ -6,7 +6,7 @@ import copy
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from archfront import spaces
 from archfront.cluster._bank import bank_of
-from archfront.cluster._deployed import quiet
+from archfront.cluster._deployed import OnnxNetwork, calibration_rows, quantised, quiet
 from archfront.cluster._plan import bound_space
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Store, StudyRecord
@@ -25,22 +25,26 @@ from archfront.spaces._errors import DataError, ExportError, UnknownNameError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._task import Signature, TensorSpec
 from archfront.trainers._slice import calibrated_subnet, load_bank
+from archfront.trainers._trainer import outputs_of
 
-__all__ = ["FORMATS", "Exported", "export", "load", "load_network"]
+__all__ = ["FORMATS", "SUFFIXES", "Exported", "export", "load", "load_network"]
 
-FORMATS = ("torch", "torch-export", "onnx")
+FORMATS = ("torch", "torch-export", "onnx", "onnx-int8")
+SUFFIXES = {"torch": ".pt", "torch-export": ".pt2", "onnx": ".onnx", "onnx-int8": ".int8.onnx"}
 TORCH_FORMAT = "archfront-network-1"
 TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that agrees with its module: `difference` is the largest seen over the batches compared."""
+    """A file that agrees with its module: `difference` is the largest seen over the batches compared, for onnx-int8 by
+    how much its first metric on the validation split is worse; `scores` then are the task's metrics of the file."""
 
     path: Path
     format: str
     key: str
     difference: float
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def export(
@@ -50,32 +54,40 @@ def export(
     *,
     format: str = "torch",
     study: str | None = None,
+    device: str | None = None,
     space: ModelSpace | None = None,
 ) -> Exported:
     """Write the network of a key (a unique prefix will do) and compare what is loaded back.
 
     Outputs must agree within 1e-5 * max(1, max|y|) on batches of 1, 2 and 5 rows, or on two graphs of different size.
-    Raises UnknownNameError, UsageError, and ExportError; a file that disagrees is removed.
+    A quantised file is scored on the validation split: it must be better than doing nothing, where the module is.
+    The file says what it is: space, task, study, key, configuration, metrics, shapes of its inputs, and the device
+    that it is meant for. Raises UnknownNameError, UsageError, and ExportError; a file that disagrees is removed.
     """
     if format not in FORMATS:
         raise UnknownNameError.of("format", format, FORMATS)
     match = store.find_key(key, study)[0]
     record = store.study(match.study)
     space = space or bound_space(record)
-    if format in space.exports:
-        raise ExportError(f"{space.name!r} has no {format}: {space.exports[format]}", "use --format torch")
+    plain = "onnx" if format == "onnx-int8" else format
+    if plain in space.exports:
+        raise ExportError(f"{space.name!r} has no {format}: {space.exports[plain]}", "use --format torch")
     config = _config(store, record, match.key, space)
     net = load_network(store, match.key, study=match.study, space=space)
-    meta = _meta(record, space, match.key, config)
+    meta = {**_meta(record, space, match.key, config), **_known(store, record, match.key, device)}
+    scored: dict[str, float] = {}
     try:
         _WRITERS[format](net, space, config, path, meta)
-        difference = _compare(net, space, config, path, format)
+        if format == "onnx-int8":
+            difference, scored = _score(net, space, config, path)
+        else:
+            difference = _compare(net, space, config, path, format)
     except Exception as error:
         path.unlink(missing_ok=True)
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"{format} export of {match.key[:12]} failed: {type(error).__name__}: {error}") from error
-    return Exported(path, format, match.key, difference)
+    return Exported(path, format, match.key, difference, scored)
 
 
 def load_network(store: Store, key: str, *, study: str | None = None, space: ModelSpace | None = None) -> nn.Module:
@@ -158,6 +170,18 @@ def _meta(record: StudyRecord, space: ModelSpace, key: str, config: Configuratio
     }
 
 
+def _known(store: Store, record: StudyRecord, key: str, device: str | None) -> dict[str, Any]:
+    """What the study was told of the key, and the device that the file is meant for."""
+    told = store.evaluation_of(record.name, key)
+    values = {} if told is None else {name: value.value for name, value in told.values.items()}
+    if device is None:
+        return {"metrics": values, "device": None}
+    known = {d.name: d for d in store.devices()}
+    if device not in known:
+        raise UnknownNameError.of("device", device, known)
+    return {"metrics": values, "device": dict(known[device].definition)}
+
+
 # -- writers
 
 
@@ -190,6 +214,17 @@ def _write_onnx(net: nn.Module, space: ModelSpace, config: Configuration, path: 
     program.save(str(path), external_data=False)
 
 
+def _write_onnx_int8(
+    net: nn.Module, space: ModelSpace, config: Configuration, path: Path, meta: dict[str, Any]
+) -> None:
+    _write_onnx(net, space, config, path, meta)
+    import onnx
+
+    model = onnx.load_from_string(quantised(path.read_bytes(), calibration_rows(space, config)))
+    onnx.helper.set_model_props(model, {f"archfront.{name}": json.dumps(value) for name, value in meta.items()})
+    onnx.save(model, str(path))
+
+
 def _program(net: nn.Module, space: ModelSpace, config: Configuration) -> torch.export.ExportedProgram:
     """Exported with a dynamic batch (or nodes and edges), from an example of two rows."""
     example = space.prepared_example(config, batch=2)
@@ -208,7 +243,12 @@ def _dynamic(space: ModelSpace, example: tuple[Tensor, ...]) -> tuple[dict[int, 
     return tuple(shapes)
 
 
-_WRITERS = {"torch": _write_torch, "torch-export": _write_torch_export, "onnx": _write_onnx}
+_WRITERS = {
+    "torch": _write_torch,
+    "torch-export": _write_torch_export,
+    "onnx": _write_onnx,
+    "onnx-int8": _write_onnx_int8,
+}
 
 
 # -- comparing
@@ -226,6 +266,24 @@ def _compare(net: nn.Module, space: ModelSpace, config: Configuration, path: Pat
             raise ExportError(f"the {format} file differs by {difference:g} from the module on shape {wanted.shape}")
         worst = max(worst, difference)
     return worst
+
+
+def _score(net: nn.Module, space: ModelSpace, config: Configuration, path: Path) -> tuple[float, dict[str, float]]:
+    """By how much the first metric of a file is worse than the module's on the validation split, and all of its
+    metrics. Raises ExportError for a file that does no better than nothing although the module does."""
+    data, task = space.prepared(config, space.task().split("val")), space.task()
+    own = task.score(*data.chosen(outputs_of(net, data)))
+    file = task.score(*data.chosen(outputs_of(OnnxNetwork(path.read_bytes()), data)))
+    metric = task.metrics[0]
+    sign = -1.0 if metric.direction == "max" else 1.0
+    worst = task.reference(metric.name)
+    if worst is not None and sign * own[metric.name] < sign * worst <= sign * file[metric.name]:
+        raise ExportError(
+            f"quantised to int8 its {metric.name} is {file[metric.name]:.4g} instead of {own[metric.name]:.4g}: no "
+            "better than doing nothing",
+            "use --format onnx",
+        )
+    return sign * (file[metric.name] - own[metric.name]), file
 
 
 def _loaded_back(path: Path, net: nn.Module, format: str) -> nn.Module:

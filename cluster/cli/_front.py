@@ -13,6 +13,7 @@ from archfront.cluster.cli._output import console, document, number, split_list,
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from archfront.cluster._export_all import ExportedFront
     from archfront.cluster.front import Default, Front
 
 __all__ = ["register", "show_front"]
@@ -40,6 +41,10 @@ def front(
     best: Annotated[str | None, typer.Option(help="Only the best point in this metric.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg, .pdf or .html file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the points as CSV.")] = None,
+    export_all: Annotated[
+        Path | None, typer.Option(help="Write every network of the front, and index.json, to this folder.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="With --export-all: torch, torch-export, onnx or onnx-int8.")] = "torch",
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +59,8 @@ def front(
         space = _stored_name(space)
     bounds = [Constraint.parse(text) for text in split_list(where or [])]
     devices: Sequence[str | None] = split_list(device or []) or [None]
+    if len(devices) > 1 and export_all is not None:
+        raise UsageError("--export-all is of one front", "give one --device")
     if len(devices) > 1 and plot is None:
         raise UsageError("a front has one device", "give one --device, or --plot FILE for several in one picture")
     with Store(store, create=False) as opened:
@@ -77,20 +84,43 @@ def front(
             fronts = [f.only(f.best(best)) for f in fronts]
         for other in fronts[0].result.others:
             console(error=True).print(f"[dim]also in the store: {other}[/]")
-        if plot is not None:
-            from archfront.cluster._plot import plot_fronts  # with all that draws: seconds
-
-            plot_fronts(fronts, plot)
-        if csv is not None:
-            _write_csv(fronts[0], csv)
+        written = _written(fronts, plot, csv, export_all, format)
         if as_json:
             document(fronts[0].to_dict() if len(fronts) == 1 else [f.to_dict() for f in fronts])
             return
         for shown in fronts:
             show_front(shown)
-        for path in (plot, csv):
-            if path is not None:
-                console().print(f"wrote {path}")
+        for line in written:
+            console().print(line, markup=False)
+
+
+def _written(
+    fronts: Sequence[Front], plot: Path | None, csv: Path | None, export_all: Path | None, format: str
+) -> list[str]:
+    """Write what is asked for; what to say of it."""
+    lines = []
+    if plot is not None:
+        from archfront.cluster._plot import plot_fronts  # with all that draws: seconds
+
+        plot_fronts(fronts, plot)
+        lines.append(f"wrote {plot}")
+    if csv is not None:
+        _write_csv(fronts[0], csv)
+        lines.append(f"wrote {csv}")
+    if export_all is not None:
+        exported = _exported(fronts[0], export_all, format)
+        lines.append(f"wrote {exported.written} of {len(exported.entries)} networks and {exported.index}")
+        lines += [f"  {entry['key'][:12]}: {entry['error']}" for entry in exported.entries if "error" in entry]
+    return lines
+
+
+def _exported(front: Front, folder: Path, format: str) -> ExportedFront:
+    from archfront.cluster._export_all import export_front
+    from archfront.cluster.export import FORMATS
+
+    if format not in FORMATS:
+        raise UnknownNameError.of("format", format, FORMATS)
+    return export_front(front, folder, format)
 
 
 def _stored_name(space: str) -> str:
@@ -214,8 +244,9 @@ def _write_csv(front: Front, path: Path) -> None:
 def export(
     key: Annotated[str, typer.Argument(help="A key of a front; a unique prefix will do.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
-    format: Annotated[str, typer.Option(help="torch, torch-export or onnx.")] = "torch",
+    format: Annotated[str, typer.Option(help="torch, torch-export, onnx or onnx-int8.")] = "torch",
     study: Annotated[str | None, typer.Option(help="Of this study.")] = None,
+    device: Annotated[str | None, typer.Option(help="The device the file is meant for: it says so.")] = None,
     store: StoreUrl = None,
     files: Files = None,
     as_json: AsJson = False,
@@ -225,10 +256,16 @@ def export(
     from archfront.cluster.store import Store
 
     with Store(store, files=files, create=False) as opened:
-        done = write(opened, key, output, format=format, study=study)
+        done = write(opened, key, output, format=format, study=study, device=device)
     if as_json:
-        document(
-            {"key": done.key, "format": done.format, "path": str(done.path), "largest_difference": done.difference}
+        shown = {"key": done.key, "format": done.format, "path": str(done.path), "largest_difference": done.difference}
+        document({**shown, "scores": dict(done.scores)} if done.scores else shown)
+        return
+    if done.scores:
+        values = ", ".join(f"{name} {number(value)}" for name, value in done.scores.items())
+        console().print(
+            f"wrote {done.path} ({done.path.stat().st_size / 1e3:.0f} kB): on the validation split {values}; "
+            f"{number(done.difference)} worse than before quantisation"
         )
         return
     console().print(

@@ -144,6 +144,21 @@ class RecordMethods(Opened):
 
         return self._read(read)
 
+    def evaluation_of(self, study: str, key: str) -> Evaluation | None:
+        """What a study was told of a key; None while it was not."""
+
+        def read(connection: Connection) -> Any:
+            query = (
+                select(EvaluationRow.__table__, ProposalRow.config, ProposalRow.key)
+                .join(ProposalRow, ProposalRow.id == EvaluationRow.proposal_id)
+                .where(ProposalRow.study_id == study_id(connection, study), ProposalRow.key == key)
+                .order_by(EvaluationRow.sequence)
+            )
+            return connection.execute(query).mappings().first()
+
+        row = self._read(read)
+        return None if row is None else evaluation_of(row)
+
     def _refresh(
         self,
         connection: Connection,
