@@ -6,9 +6,11 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from archfront.cluster._deployed import scores
 from archfront.cluster._device import Device
+from archfront.cluster._goals import device_of
 from archfront.cluster._measure import CannotRunError, Measurer
 from archfront.cluster._measuring import sessions_of
 from archfront.cluster._plan import Plan, bound_space
@@ -17,7 +19,8 @@ from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.export import load_network
 from archfront.cluster.store import ALL_DEVICES, DeviceSession, FrontPoint, Store
 from archfront.search._types import Kind, Value
-from archfront.spaces._errors import ArchfrontError, ExportError
+from archfront.spaces._errors import ArchfrontError, ExportError, UnknownNameError
+from archfront.spaces._lookup import LookupSpace
 
 __all__ = ["Remeasured", "measure_studies"]
 
@@ -31,21 +34,57 @@ class Remeasured:
     missing: Mapping[str, str]
 
 
-def measure_studies(store: Store, device: Device, names: Sequence[str] | None) -> list[Remeasured]:
+def measure_studies(
+    store: Store,
+    device: Device | str,
+    names: Sequence[str] | None = None,
+    stored: Mapping[str, Device] = MappingProxyType({}),
+) -> list[Remeasured]:
     """Measure every front member of these studies (all that bind a model space by default) on one device, by latency,
-    and on a device that quantises by quality too. An architecture that cannot run there is stored as such: it is on
-    none of the device's fronts, and its other values stay. Raises UnknownNameError for a study that is not there."""
+    and on a device that quantises by quality too. A name is looked for among `stored` devices; in a study of a table it
+    may be one of its columns: then it is looked up there. An architecture that cannot run on the device is stored as
+    such: it is on none of its fronts, and its other values stay.
+
+    Raises UnknownNameError for a study that is not there or a name that nothing has.
+    """
     for name in names or ():
         store.study(name)
-    done = []
+    done, refused = [], None
     for record in store.studies():
         if record.private or record.options.get("space") is None or (names is not None and record.name not in names):
             continue
-        plan = Plan.of(
-            record, files=TrialFiles(f"{store.files_url}/trials"), stored={}, space=bound_space(record), measure=False
-        )
-        done.append(_measured(store, plan, device, store.front(study=record.name, device=ALL_DEVICES).points))
+        space = bound_space(record)
+        try:
+            target = device_of(space, device, stored) if isinstance(device, str) else device
+        except UnknownNameError as error:  # one study's table may have the column, another's not
+            refused = error
+            continue
+        store.put_devices([target.record()])
+        files = TrialFiles(f"{store.files_url}/trials")
+        plan = Plan.of(record, files=files, stored={}, space=space, measure=False)
+        points = store.front(study=record.name, device=ALL_DEVICES).points
+        look = _looked_up if target.kind == "table" else _measured
+        done.append(look(store, plan, target, points))
+    if not done and refused is not None:
+        raise refused
     return done
+
+
+def _looked_up(store: Store, plan: Plan, device: Device, points: Sequence[FrontPoint]) -> Remeasured:
+    space = plan.space
+    assert isinstance(space, LookupSpace)
+    missing: dict[str, str] = {}
+    sessions = []
+    for point, key in zip(points, plan.architecture_keys_of([dict(p.config) for p in points]), strict=True):
+        found = space.look_up(plan.own(dict(point.config)), space.task().name, plan.looked_up_protocol)
+        if device.name in found.invalid:
+            missing[point.key] = found.invalid[device.name]
+        for metric in space.devices[device.name]:
+            value = math.nan if point.key in missing else found.device.get((metric, device.name), math.nan)
+            place = (plan.record.identity, plan.record.signature, key, device.identity)
+            sessions.append(DeviceSession(*place, metric, value, "looked up", kind="looked_up", study=plan.record.name))
+    store.add_device_sessions(sessions)
+    return Remeasured(plan.record.name, len(points) - len(missing), missing)
 
 
 def _measured(store: Store, plan: Plan, device: Device, points: Sequence[FrontPoint]) -> Remeasured:

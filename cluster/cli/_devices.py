@@ -109,12 +109,13 @@ def _register(store: Store, name: str, like: str, given: Mapping[str, Any], as_j
 
 
 def _measure(store: Store, name: str, study: str | None, as_json: bool) -> None:
-    from archfront.cluster._device import named_device
+    from archfront.cluster._device import known_devices, named_device
     from archfront.cluster._remeasure import measure_studies
 
-    device = named_device(name, _known(store))
-    store.put_devices([device.record()])
-    done = measure_studies(store, device, None if study is None else [study])
+    known = {n: d for n, d in _known(store).items() if d.kind != "table"}
+    if name in known_devices(known):
+        named_device(name, known)  # says what is wrong with it although there is nothing to measure
+    done = measure_studies(store, name, None if study is None else [study], known)
     if as_json:
         counts = {one.study: one.measured for one in done}
         document({"device": name, "measured": counts, "missing": {one.study: dict(one.missing) for one in done}})

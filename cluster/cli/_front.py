@@ -15,6 +15,7 @@ from archfront.spaces._errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from archfront.cluster._export_all import ExportedFront
     from archfront.cluster.front import Default, Front
+    from archfront.cluster.store import Store
 
 __all__ = ["register", "show_front"]
 
@@ -34,6 +35,9 @@ def front(
     study: Annotated[str | None, typer.Option(help="Only this study's evaluations.")] = None,
     task: Annotated[str | None, typer.Option(help="One of the space's tasks.")] = None,
     device: Annotated[Texts | None, typer.Option(help="Whose latency; repeat it with --plot.")] = None,
+    under_device: Annotated[
+        str | None, typer.Option(help="With --study: its front as it is on this other device, and what that loses.")
+    ] = None,
     objective: Annotated[Texts | None, typer.Option(help=r"METRIC\[@DEVICE]\[:min|max]; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Only evaluations of this many epochs.")] = None,
     supernet: Annotated[str | None, typer.Option(help="Only slices of this supernet file.")] = None,
@@ -63,6 +67,12 @@ def front(
         raise UsageError("--export-all is of one front", "give one --device")
     if len(devices) > 1 and plot is None:
         raise UsageError("a front has one device", "give one --device, or --plot FILE for several in one picture")
+    if under_device is not None:
+        if study is None:
+            raise UsageError("--under-device is of one study's front", "give --study NAME")
+        with Store(store, create=False) as opened:
+            _show_transfer(opened, study, under_device, devices[0], as_json)
+        return
     with Store(store, create=False) as opened:
         protocol = _protocol(opened, space, study, task, epochs, supernet)
         fronts = [
@@ -92,6 +102,41 @@ def front(
             show_front(shown)
         for line in written:
             console().print(line, markup=False)
+
+
+def _show_transfer(store: Store, study: str, under: str, device: str | None, as_json: bool) -> None:
+    from archfront.cluster._transfer import transferred
+
+    moved = transferred(store, study, under, device)
+    if as_json:
+        extra = {
+            "source": moved.source,
+            "dominated": sorted(moved.dominated),
+            "missing": list(moved.missing),
+            "best_hypervolume": moved.best,
+            "loss": moved.loss,
+        }
+        document({**moved.result.document(), **extra})
+        return
+    names = [objective.metric for objective in moved.result.objectives]
+    title = f"front of study {study} on {moved.source}, as it is on {under}: {len(moved.result.points)} points"
+    rows = [
+        [
+            point.key[:12],
+            *(point.values[o.name].value for o in moved.result.objectives),
+            "dominated" * (point.key in moved.dominated),
+        ]
+        for point in moved.result.points
+    ]
+    table(["key", *names, ""], rows, title=title, right=names)
+    shown = console()
+    if moved.missing:
+        shown.print(
+            f"{len(moved.missing)} members have no value on {under}: archfront devices measure {under} --study {study}"
+        )
+    if moved.loss is not None:
+        kept = f"hypervolume {number(moved.volume)} of the {number(moved.best)} known for {under}"
+        shown.print(f"{kept}: {100 * moved.loss:.1f} % lost")
 
 
 def _written(

@@ -117,6 +117,26 @@ class FrontMethods(Opened):
 
         return self._read(read)
 
+    def points_of(
+        self, keys: Collection[str], study: str, device: str, objectives: Sequence[Objective | str] | None = None
+    ) -> FrontResult:
+        """These keys of a study as they are on a device, dominated or not; what has not all values there is left out.
+        Raises as `front` does."""
+
+        def read(connection: Connection) -> FrontResult:
+            chosen = choose(connection, Question(study=study, device=device, objectives=objectives))
+            spec = chosen.spec
+            found = [
+                _member_of(spec, candidate)
+                for candidate in spec.scope.candidates(connection, spec.names, keys)
+                if spec.losses(candidate.values) is not None
+            ]
+            points = _points(connection, spec, found, _Ids.of(found))
+            names = [objective for objective, _ in spec.objectives]
+            return _result(connection, chosen, cheapest_first(names, points), stored=False)
+
+        return self._read(read)
+
     def hypervolume_history(self, study: str, device: str | None = None) -> list[tuple[int, float]]:
         """(sequence, hypervolume) after each change of a study's kept front; empty without any ok value.
 
