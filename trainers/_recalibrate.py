@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from archfront.spaces._task import Split
+from archfront.trainers._layout import channels_last
 
 __all__ = ["recalibrate"]
 
@@ -30,7 +31,7 @@ def recalibrate(net: nn.Module, split: Split, *, rows: int = 512, batch: int = 6
         order = torch.randperm(len(split.target), generator=torch.Generator().manual_seed(seed))[:rows]
         for part in torch.split(order, batch):
             if len(part) > 1 or len(order) == 1:
-                net(*(t[part] for t in split.inputs))
+                net(*channels_last(tuple(t[part] for t in split.inputs)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

@@ -15,6 +15,7 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Split, SplitName
+from archfront.trainers._layout import channels_last
 from archfront.trainers._types import Budget, Report
 
 __all__ = ["PREFIX", "Trainer", "derived_seed", "outputs_of"]
@@ -114,7 +115,7 @@ def outputs_of(net: nn.Module, split: Split, device: str = "cpu", *, batch: int 
         output: Tensor = net(*split.inputs)
     else:
         size = len(split.target)
-        parts = [net(*(t[i : i + batch] for t in split.inputs)) for i in range(0, size, batch)]
+        parts = [net(*channels_last(tuple(t[i : i + batch] for t in split.inputs))) for i in range(0, size, batch)]
         output = torch.cat(parts)
     net.train(training)
     return output
