@@ -318,7 +318,11 @@ class StudyLoop:
             if (fact := facts.get(proposal.key)) is None:
                 continue
             told = {told_name(name, record.devices): v.value for name, v in fact.values.items()}
-            quality = {name: value for name, value in told.items() if not name.startswith("test_")}
+            quality = {
+                name: value
+                for name, value in told.items()
+                if not name.startswith("test_") and name.partition("@")[2] in ("", *record.devices)
+            }
             if any(o.name not in quality for o in self._own_quality if o.metric in fact.values):
                 continue  # known for the weights alone
             kind = next(iter(fact.values.values())).kind

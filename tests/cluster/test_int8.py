@@ -146,6 +146,8 @@ class TestSearch:
         assert again["reused"] == 3
         one, other = ({e.key: e.values["error@int8"].value for _, _, e in store.told(n)} for n in ("both", "again"))
         assert one == other
+        study(store, "plain again", devices=["cpu"]).run(trials=3)
+        assert not any("int8" in name for _, _, e in store.told("plain again") for name in e.values)
         front = store.front("archfront.spaces._toy:ToyImages", device="int8")
         assert front.points  # everyone's facts
 
