@@ -352,6 +352,7 @@ def _reference(request: Request, objective: Objective, declared: Callable[[str],
         if name in request.reference:
             return float(request.reference[name])
     metric = METRICS.get(objective.metric)
-    if objective.device is not None or (metric is not None and metric.source != "quality"):
+    quality = objective.device is None if metric is None else metric.source == "quality"
+    if not quality:
         return None
     return declared(objective.metric)

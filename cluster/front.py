@@ -137,8 +137,10 @@ def default_of(front: Front) -> Default | None:
     study, architecture, evaluation = found
     told = {o.name: evaluation.values[o.name].value for o in front.objectives if o.name in evaluation.values}
     values = {name: value for name, value in told.items() if not math.isnan(value)}
+    elsewhere = {device.name: device.identity for device in store.devices()}
+    devices = {**elsewhere, **store.study(study).devices}
     for objective in front.objectives:
-        device = None if objective.device is None else store.study(study).devices.get(objective.device)
+        device = None if objective.device is None else devices.get(objective.device)
         if device is not None:
             measured = store.device_value(result.identity, result.signature, architecture, device, objective.metric)
             if measured is not None:

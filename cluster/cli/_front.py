@@ -128,8 +128,9 @@ def _show_transfer(store: Store, study: str, under: str, device: str | None, as_
         ]
         for point in moved.result.points
     ]
-    table(["key", *names, ""], rows, title=title, right=names)
     shown = console()
+    shown.print(title)
+    table(["key", *names, ""], rows, right=names)
     if moved.missing:
         shown.print(
             f"{len(moved.missing)} members have no value on {under}: archfront devices measure {under} --study {study}"

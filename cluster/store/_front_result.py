@@ -133,7 +133,11 @@ class FrontResult:
 
 def cheapest_first(objectives: Sequence[Objective], points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
     """By the first cost (a device metric, else an analytic one, else the first objective), then by the rest."""
-    costs = [o for o in objectives if o.device is not None]
+    costs = [
+        o
+        for o in objectives
+        if o.device is not None and (o.metric not in METRICS or METRICS[o.metric].source != "quality")
+    ]
     costs += [
         o for o in objectives if o.device is None and o.metric in METRICS and METRICS[o.metric].source == "analytic"
     ]

@@ -16,6 +16,7 @@ from archfront.cluster._device import Device, cpu, named_device
 from archfront.cluster._measure import CannotRunError, Measurer
 from archfront.cluster._remeasure import measure_studies
 from archfront.cluster.export import load_network
+from archfront.cluster.front import Front
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
 from archfront.spaces._errors import ExportError, UnknownNameError, UsageError
@@ -138,6 +139,22 @@ class TestSearch:
         told = store.told("s")[0][2]
         assert told.values["error@int8"].kind == "sliced"
         assert store.front(study="s").points
+
+    def test_its_error_is_an_error_like_any_other(self, store: Store) -> None:
+        """With the task's reference, and no cost by which a front is sorted."""
+        study(store).run(trials=4)
+        record = store.study("s")
+        references = dict(zip([o.name for o in record.objectives], record.reference or (), strict=True))
+        assert references["error@int8"] == references["error"] is not None
+        latencies = [p.metrics["latency_ms"] for p in store.front(study="s", device="int8").points]
+        assert latencies == sorted(latencies)
+
+    def test_the_papers_own_setting_on_the_device_of_another_study(self, store: Store) -> None:
+        study(store, "cpu", devices=["cpu"]).run(trials=1)
+        study(store, "later", devices=["int8"]).run(trials=1)  # its newest evaluation knows no latency on cpu
+        front = Front(store.front(TOY, device="cpu"), store)
+        assert front.default is not None
+        assert set(front.default.values) == {"error", "latency_ms@cpu"}
 
     def test_facts_of_the_weights_alone_are_not_enough(self, store: Store) -> None:
         study(store, "plain", devices=["cpu"]).run(trials=3)
