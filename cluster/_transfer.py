@@ -28,8 +28,9 @@ class Transfer:
 
     @property
     def loss(self) -> float | None:
-        """The share of the device's own hypervolume that is lost by not searching for it."""
-        return None if self.volume is None or not self.best else 1 - self.volume / self.best
+        """The share of the device's own hypervolume that is lost by not searching for it; None while members are
+        missing."""
+        return None if self.missing or self.volume is None or not self.best else 1 - self.volume / self.best
 
 
 def transferred(store: Store, study: str, under: str, device: str | None = None) -> Transfer:

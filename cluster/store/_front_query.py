@@ -121,11 +121,13 @@ class FrontMethods(Opened):
         self, keys: Collection[str], study: str, device: str, objectives: Sequence[Objective | str] | None = None
     ) -> FrontResult:
         """These keys of a study as they are on a device, dominated or not; what has not all values there is left out.
+        Of a public study by everyone's facts: another study may have found what is worth knowing of the device.
         Raises as `front` does."""
 
         def read(connection: Connection) -> FrontResult:
             chosen = choose(connection, Question(study=study, device=device, objectives=objectives))
-            spec = chosen.spec
+            scope = chosen.spec.scope
+            spec = replace(chosen.spec, scope=scope if chosen.study.private else replace(scope, study=None))
             found = [
                 _member_of(spec, candidate)
                 for candidate in spec.scope.candidates(connection, spec.names, keys)

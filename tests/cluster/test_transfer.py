@@ -58,6 +58,22 @@ def test_what_has_no_value_there_is_listed_until_it_is_measured(store: Store) ->
     assert ToyImages.registered_as == TOY
 
 
+def test_another_study_may_know_the_device(store: Store) -> None:
+    """Its own network and error there included."""
+    from archfront.cluster._device import Device, cpu
+
+    int8 = Device("int8", "cpu", cpu().hardware, precision="int8", runtime="onnxruntime")
+    store.put_devices([int8.record()])
+    options = {"space": TOY, "store": store, "strategy": "random", "epochs": 1}
+    Study("one", devices=["cpu"], **options).run(trials=3)
+    assert transferred(store, "one", "int8").missing
+    Study("other", devices=["int8"], start_from="one", **options).run(trials=4)
+    moved = transferred(store, "one", "int8")
+    assert moved.missing == ()
+    assert moved.loss is not None
+    assert {o.name for o in moved.result.objectives} == {"error@int8", "latency_ms@int8"}
+
+
 def test_bad_input(tables: Store) -> None:
     with pytest.raises(UsageError, match="on 'pi' already"):
         transferred(tables, "pi", "pi")
