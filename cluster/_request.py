@@ -268,7 +268,9 @@ def _strategy(
     request: Request, searched: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> tuple[str, dict[str, Any]]:
     """The strategy's loadable name and its resolved parameters, after a trial construction that checks them."""
-    cls, parameters = resolved_strategy(request.strategy, request.parameters, searched, objectives, _budget(request))
+    stops = request.scheduler != "none"
+    given = (request.strategy, request.parameters, searched, objectives, _budget(request))
+    cls, parameters = resolved_strategy(*given, stops=stops)
     check_arguments(f"strategy {registered_name(cls)!r}", cls.parameters(), parameters)
     for config in request.start:
         checked_configuration(searched, config, "--start")
@@ -279,7 +281,9 @@ def _strategy(
 
 def _why(request: Request, searched: SearchSpace, objectives: Sequence[Objective]) -> str:
     """Why `auto` chose what it chose; nothing for a strategy that was named."""
-    return choose(searched, objectives, _budget(request))[1] if request.strategy == AUTO else ""
+    if request.strategy != AUTO:
+        return ""
+    return choose(searched, objectives, _budget(request), stops=request.scheduler != "none")[1]
 
 
 def resolved_strategy(
@@ -288,13 +292,15 @@ def resolved_strategy(
     searched: SearchSpace,
     objectives: Sequence[Objective],
     budget: SearchBudget,
+    *,
+    stops: bool = False,
 ) -> tuple[type[Strategy], dict[str, Any]]:
     """The class and its parameters. "auto" is chosen for the problem; "optuna:tpe" sets `variant` where "optuna" is
     registered."""
     if not isinstance(given, str):
         return given, dict(parameters)
     if given == AUTO:
-        given, _ = choose(searched, objectives, budget)
+        given, _ = choose(searched, objectives, budget, stops=stops)
     name, colon, variant = given.partition(":")
     if colon and name in search.names():
         return search.load(name), {**parameters, "variant": variant}

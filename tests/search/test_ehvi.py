@@ -262,3 +262,9 @@ class TestAuto:
         assert name == chosen
         assert len(why) > 10
         load(name).check(space, [ERROR, COST])
+
+    def test_where_trials_are_stopped_early(self) -> None:
+        """Those are not told to a model (rule 7)."""
+        name, why = choose(MIXED, [ERROR, COST], SearchBudget(100, None), stops=True)
+        assert name == "random"
+        assert "stopped early" in why
