@@ -53,6 +53,13 @@ def goals_of(
     if idle:
         raise UsageError(f"--device {idle[0]}: no objective is measured on a device", "add --objective latency_ms")
     found = {name: device_of(space, name, stored) for name in used}
+    own = [name for name, device in found.items() if device.own_quality]
+    if own and isinstance(space, LookupSpace):
+        raise UsageError(
+            f"device {own[0]!r} changes the networks it runs, and the table {space.name!r} knows what they are worth "
+            "unchanged",
+            "search a model space, or name a device in fp32",
+        )
     aims = _with_own_quality(task, aims, found)
     refuse_too_many(aims)
     for metric, device in named:

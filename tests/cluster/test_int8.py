@@ -19,6 +19,7 @@ from archfront.cluster.export import load_network
 from archfront.cluster.front import Front
 from archfront.cluster.store import Store
 from archfront.cluster.study import Study
+from archfront.spaces._data import data_folder
 from archfront.spaces._errors import ExportError, UnknownNameError, UsageError
 from archfront.spaces._toy import ToyImages
 from archfront.trainers._trainer import outputs_of
@@ -186,6 +187,12 @@ class TestSearch:
         assert all("on device 'int8': int8: no such operator" in e.error for e in told)
         assert all(math.isfinite(e.values["error"].value) for e in told)
         assert study(store, "cpu", devices=["cpu"]).run(trials=2)["failed"] == 0
+
+    def test_a_table_cannot_say_what_is_left_of_quality(self, store: Store) -> None:
+        if not (data_folder() / "nas/nb201_accuracy.parquet").exists():
+            pytest.skip("no nas/nb201_accuracy.parquet in ARCHFRONT_DATA")
+        with pytest.raises(UsageError, match="the table 'nasbench201' knows what they are worth unchanged"):
+            study(store, space="nasbench201", epochs=200, devices=["int8"]).run(trials=1)
 
     def test_quality_on_a_plain_device_is_refused(self, store: Store) -> None:
         with pytest.raises(UsageError, match="error does not depend on a device in fp32"):
