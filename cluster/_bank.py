@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from archfront import trainers
-from archfront.cluster._threads import threads
+from archfront.cluster._threads import one_thread
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster._turns import TrainingTurns
 from archfront.cluster.store import ArtefactRecord, Store, StudyRecord
@@ -24,9 +24,6 @@ from archfront.trainers.supernet import SupernetTrainer
 __all__ = ["BankWatch", "bank_of", "bank_trainer", "kept_bank"]
 
 KIND = "bank"
-THREADS = 2
-"""A bank trains alone, before anything else of its study; always so many, so that machines of one kind agree."""
-
 BankWatch = Callable[[Report, int], None]
 """Called with each report of a bank's training and the planned epochs."""
 
@@ -87,7 +84,7 @@ def bank_trainer(record: StudyRecord, space: ModelSpace, epochs: int) -> Superne
 def _trained(record: StudyRecord, space: ModelSpace, files: TrialFiles, name: str, watch: BankWatch) -> Supernet:
     """Train the bank, with a checkpoint after each epoch."""
     epochs = record.options["epochs"]
-    with threads(THREADS):
+    with one_thread():  # the same bank on every machine of one kind; two on a busy machine wait for each other
         trainer = bank_trainer(record, space, epochs)
         checkpoint = f"{name[:32]}.checkpoint"
         if (saved := files.load(checkpoint)) is not None:

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from archfront.cluster._bank import THREADS, bank_of, bank_trainer, kept_bank
+from archfront.cluster._bank import bank_of, bank_trainer, kept_bank
 from archfront.cluster._device import Device
 from archfront.cluster._evaluators import FunctionEvaluator, TrainingEvaluator
 from archfront.cluster._history import with_pasts
 from archfront.cluster._measure import Measurer
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._request import Request, record_of
-from archfront.cluster._threads import one_thread, threads
+from archfront.cluster._threads import one_thread
 from archfront.cluster._trial import Evaluator, run_trial
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Store, StudyRecord
@@ -93,9 +93,8 @@ def _bank(
         return bank_of(record, space, store, TrialFiles(str(folder))), 0.0
     started = time.perf_counter()
     trainer = bank_trainer(record, space, epochs=2)
-    with threads(THREADS):
-        for _ in trainer.run():  # two epochs, as a progressive training's differ
-            seconds = time.perf_counter() - started
+    for _ in trainer.run():  # two epochs, as a progressive training's differ
+        seconds = time.perf_counter() - started
     save_bank(trainer.bank, folder / "bank.pt")
     return (bank_hash(trainer.bank), str(folder / "bank.pt")), epochs * seconds / 2
 

@@ -52,7 +52,7 @@ class ImageSupernet(ModelSpace):
             "gradient_clip": 1.0,
         },
     }
-    epochs = 20
+    epochs = 15
     paper = (
         "Once-for-All: Train One Network and Specialize it for Efficient Deployment, Cai, Gan, Wang, Zhang, Han, 2020"
     )
