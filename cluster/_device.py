@@ -27,10 +27,11 @@ __all__ = [
     "known_devices",
     "named_device",
     "table_device",
+    "tells",
 ]
 
 LOCAL_METRICS = ("latency_ms", "throughput_per_s")
-"""What a local device can measure."""
+"""What a device can measure, or a table of its blocks tell."""
 BUILT_IN = ("cpu", "cpu-onnxruntime", "cuda")
 PRECISIONS = ("fp32", "int8")
 RUNTIMES = ("torch", "onnxruntime")
@@ -39,7 +40,8 @@ RUNTIMES = ("torch", "onnxruntime")
 @dataclass(frozen=True)
 class Device:
     """A hardware target. `threads`, `batch`, `precision` and `runtime` are part of what it is: an int8 device runs
-    another network, quantised after training, with an error of its own."""
+    another network, quantised after training, with an error of its own. `node` is where it is attached: the Ray node
+    with the resource `device:NODE`; "" is this machine. Where it is attached is no part of what it is."""
 
     name: str
     kind: str
@@ -48,6 +50,7 @@ class Device:
     batch: int = 1
     precision: str = "fp32"
     runtime: str = "torch"
+    node: str = ""
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.batch < 1:
@@ -59,13 +62,14 @@ class Device:
             raise UsageError(f"device {self.name!r}: int8 runs in onnxruntime, not in {self.runtime}")
         if self.runtime == "onnxruntime" and self.kind != "cpu":
             raise UsageError(f"device {self.name!r}: runtime onnxruntime is for processors, not for {self.kind}")
-        if not self.name.replace("_", "").replace("-", "").replace(".", "").isalnum():
-            raise UsageError(f"device name {self.name!r} may have letters, digits, '_', '-' and '.' only")
+        for name in (self.name, self.node or self.name):
+            if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
+                raise UsageError(f"device name {name!r} may have letters, digits, '_', '-' and '.' only")
 
     @property
     def identity(self) -> str:
-        """Name and a hash of everything else."""
-        content = {key: value for key, value in asdict(self).items() if key != "name"}
+        """Name and a hash of everything else but the node."""
+        content = {key: value for key, value in asdict(self).items() if key not in ("name", "node")}
         return f"{self.name}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]}"
 
     @property
@@ -128,6 +132,11 @@ def table_device(name: str, table: str, content: str) -> Device:
     return Device(name, "table", f"{table} {content}")
 
 
+def tells(device: Device) -> bool:
+    """Whether a device's values are looked up, in the space's table or in one of the device's blocks."""
+    return device.kind in ("table", "lut")
+
+
 def named_device(name: str, stored: Mapping[str, Device] | None = None, also: Iterable[str] = ()) -> Device:
     """The device called `name`: built in, registered in the store, or from an entry point.
 
@@ -155,12 +164,14 @@ def known_devices(stored: Mapping[str, Device] | None = None) -> list[str]:
 
 
 def _here(device: Device) -> Device:
-    """The device, if this machine is it."""
+    """The device, if this machine is it, it is attached, or a table of its blocks is known."""
     if device.kind == "table":
         raise UsageError(
             f"device {device.name!r} is a column of the table {device.hardware.partition(' ')[0]!r}: it cannot measure",
             "name a device that measures, e.g. cpu",
         )
+    if device.node or device.kind == "lut":
+        return device
     present = cpu_model() if device.kind == "cpu" else device.hardware
     if present != device.hardware:
         raise UsageError(

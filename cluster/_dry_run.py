@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from archfront.cluster._attached import measurer_of
 from archfront.cluster._bank import bank_of, bank_trainer, kept_bank
-from archfront.cluster._device import Device
+from archfront.cluster._device import Device, tells
 from archfront.cluster._evaluators import FunctionEvaluator, TrainingEvaluator
 from archfront.cluster._history import with_pasts
-from archfront.cluster._measure import Measurer
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._request import Request, record_of
 from archfront.cluster._threads import one_thread
@@ -47,9 +47,9 @@ def dry_run(store: Store, options: Mapping[str, Any], workers: int) -> dict[str,
             trial_s = _trial_seconds(plan)
         measuring_s = 0.0
         for device in plan.devices.values():
-            if device.kind == "table":
+            if tells(device):
                 continue
-            measurer = Measurer(space, device)  # type: ignore[arg-type]
+            measurer = measurer_of(space, device)  # type: ignore[arg-type]
             try:
                 measurer.measure([plan.own(plan.searched.default)])
                 started = time.perf_counter()

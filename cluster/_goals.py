@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from archfront.cluster._block_tables import refuse_blockless
 from archfront.cluster._device import Device, named_device, table_device
 from archfront.search._types import Constraint, Objective
 from archfront.spaces._errors import UnknownNameError, UsageError
@@ -94,7 +95,10 @@ def device_of(space: ModelSpace, name: str, stored: Mapping[str, Device] | None 
     Raises UnknownNameError, and UsageError for a device that would have to measure networks that nobody builds.
     """
     if not isinstance(space, LookupSpace):
-        return named_device(name, stored)
+        device = named_device(name, stored)
+        if device.kind == "lut":
+            refuse_blockless(space)
+        return device
     if name in space.devices:
         return table_device(name, space.name, space.device_content(name))
     if not space.builds:

@@ -258,13 +258,11 @@ class StudyLoop:
             quality = {name: value for name, value in quality.items() if "@" not in name}
         values |= {name: Value(value, "analytic") for name, value in result.analytic.items()}
         values |= self.measuring.known(proposal)
-        errors = [error for error in measured.values() if isinstance(error, str)]
+        missing = {name: error for name, error in measured.items() if isinstance(error, str)}
         values |= {name: value for name, value in measured.items() if isinstance(value, Value)}
         status, error = result.status, result.error
-        if status == "ok" and errors:
-            status, error = "failed", errors[0]
         if status == "ok":
-            status, error = self._verdict(proposal, values, error)
+            status, error = self._verdict(proposal, values, missing, error)
         evaluation = Evaluation(
             proposal.config,
             proposal.key,
@@ -286,11 +284,16 @@ class StudyLoop:
             analytic=result.analytic,
         )
 
-    def _verdict(self, proposal: Proposal, values: Mapping[str, Value], said: str) -> tuple[Status, str]:
-        """What to make of values; `said` is why some are not numbers, where the evaluator knows."""
+    def _verdict(
+        self, proposal: Proposal, values: Mapping[str, Value], missing: Mapping[str, str], said: str
+    ) -> tuple[Status, str]:
+        """What to make of values. `missing` says why some were not measured; `said` is why some are not numbers, where
+        the evaluator knows."""
         if (refusal := self.measuring.refusal(proposal)) is not None:
             return "invalid", refusal
         for objective in self.record.objectives:
+            if objective.name in missing:
+                continue
             if objective.name not in values:
                 known = ", ".join(sorted(values)) or "nothing"
                 return "failed", f"objective {objective.name!r} was not returned: {known} was"
@@ -298,7 +301,7 @@ class StudyLoop:
                 if said and objective.device is not None:
                     return "invalid", said
                 return "failed", f"objective {objective.name!r} is {values[objective.name].value}"
-        return "ok", ""
+        return ("unmeasured", next(iter(missing.values()))) if missing else ("ok", "")
 
     def _stored(self, proposals: Sequence[Proposal]) -> dict[str, _Ended]:
         """The facts that stand in for trials, by proposal id: nothing is trained twice under one protocol and seed."""

@@ -43,30 +43,36 @@ class Measurer:
         self._space = cloudpickle.dumps(space)
         self._child: subprocess.Popen[bytes] | None = None
 
-    def measure(self, configs: Sequence[Configuration], seed: int = 0) -> list[Timing | MeasurementError]:
-        """A Timing, or the error, for each configuration. This host's trainings pause meanwhile."""
+    def measure(
+        self, configs: Sequence[Configuration], seed: int = 0, modules: Sequence[str] = ()
+    ) -> list[Timing | MeasurementError]:
+        """A Timing, or the error, for each configuration; with `modules`, of the module of this name in its network.
+        This host's trainings pause meanwhile."""
         if not configs:
             return []
+        what = list(zip(configs, modules or [""] * len(configs), strict=True))
         try:
             self._started()
             with measuring_turn():
-                return self._each(configs, seed)
+                return self._each(what, seed)
         except MeasurementError as error:
             return [error] * len(configs)
 
-    def _each(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
+    def _each(self, what: Sequence[tuple[Configuration, str]], seed: int) -> list[Timing | MeasurementError]:
         """All at once; one at a time if one of them kills or stalls the process."""
         try:
-            return self._ask(configs, seed)
+            return self._ask(what, seed)
         except MeasurementError as error:
-            if len(configs) == 1:
+            if len(what) == 1:
                 return [error]
-            return [self._each([config], seed)[0] for config in configs]
+            return [self._each([one], seed)[0] for one in what]
 
-    def _ask(self, configs: Sequence[Configuration], seed: int) -> list[Timing | MeasurementError]:
+    def _ask(self, what: Sequence[tuple[Configuration, str]], seed: int) -> list[Timing | MeasurementError]:
+        configs, modules = zip(*what, strict=True)
         request = Request(
             self._space,
             tuple(configs),
+            tuple(modules),
             self.device.torch_device,
             self.device.threads,
             self.device.batch,

@@ -6,13 +6,15 @@ import math
 import uuid
 from collections.abc import Sequence
 
-from archfront.cluster._device import Device
+from archfront.cluster._attached import AttachedMeasurer, measurer_of
+from archfront.cluster._block_tables import block_latency, table_of
+from archfront.cluster._device import Device, tells
 from archfront.cluster._measure import Measurer
 from archfront.cluster._plan import Plan
 from archfront.cluster._timing import Timing
 from archfront.cluster.store import ALL_DEVICES, DeviceSession, FrontPoint, Store
 from archfront.search._types import Configuration, Proposal, Value
-from archfront.spaces._errors import MeasurementError
+from archfront.spaces._errors import MeasurementError, UnknownNameError
 from archfront.spaces._lookup import LookedUp, LookupSpace
 
 __all__ = ["Measuring", "sessions_of"]
@@ -29,8 +31,10 @@ class Measuring:
         on_devices = {(metric, device) for metric, device in named if device is not None and metric not in quality}
         bring_their_own = plan.model_space is None  # a user's function does
         self._slots = [] if bring_their_own else sorted(on_devices)
-        self._timed_slots = [(m, d) for m, d in self._slots if plan.devices[d].kind != "table"]
-        self._measurers: dict[str, Measurer] = {}
+        self._timed_slots = [(m, d) for m, d in self._slots if not tells(plan.devices[d])]
+        luts = [plan.devices[name] for name in {d for _, d in self._slots} if plan.devices[name].kind == "lut"]
+        self._tables = {device.name: table_of(store, device) for device in luts}
+        self._measurers: dict[str, Measurer | AttachedMeasurer] = {}
         self._sessions: dict[str, list[DeviceSession]] = {}
         self._values: dict[str, dict[str, Value]] = {}
 
@@ -47,29 +51,43 @@ class Measuring:
         return self._values[proposal.id]
 
     def _looked_up(self, proposal: Proposal) -> dict[str, Value]:
-        """Values of the table's own devices; NaN on a device that cannot run the proposal."""
-        found = self._in_table(proposal)
-        if found is None:
-            return {}
-        return {
-            f"{metric}@{device}": Value(
-                math.nan if device in found.invalid else found.device.get((metric, device), math.nan), "looked_up"
-            )
-            for metric, device in self._slots
-            if (metric, device) not in self._timed_slots
-        }
+        """Values of the table's own devices, and of those with a table of blocks; NaN on a device that cannot run the
+        proposal."""
+        values = {}
+        found, blocks = self._in_table(proposal), self._in_block_tables(proposal)
+        for metric, device in self._slots:
+            if device in blocks:
+                value = blocks[device]
+                number = math.nan if isinstance(value, str) else _of_latency(metric, value, self.plan.devices[device])
+                values[f"{metric}@{device}"] = Value(number, "looked_up")
+            elif found is not None and (metric, device) not in self._timed_slots:
+                number = math.nan if device in found.invalid else found.device.get((metric, device), math.nan)
+                values[f"{metric}@{device}"] = Value(number, "looked_up")
+        return values
 
     def refusal(self, proposal: Proposal) -> str | None:
-        """Why a device of the table cannot run a proposal; None when all can."""
+        """Why a device that is a table cannot run a proposal; None when all can."""
+        blocks = self._in_block_tables(proposal)
+        refused = [f"{why} on {device}" for device, why in blocks.items() if isinstance(why, str)]
         found = self._in_table(proposal)
-        places = dict.fromkeys(device for _, device in self._slots)
-        if found is None:
-            return None
-        return next((f"{found.invalid[device]} on {device}" for device in places if device in found.invalid), None)
+        if found is not None:
+            places = dict.fromkeys(device for _, device in self._slots)
+            refused += [f"{found.invalid[device]} on {device}" for device in places if device in found.invalid]
+        return next(iter(refused), None)
+
+    def _in_block_tables(self, proposal: Proposal) -> dict[str, float | str]:
+        """Milliseconds by device, or why there are none."""
+        found: dict[str, float | str] = {}
+        for device, table in self._tables.items():
+            try:
+                found[device] = block_latency(table, self.plan.space, self.plan.own(proposal.config))
+            except UnknownNameError as error:
+                found[device] = error.message
+        return found
 
     def _in_table(self, proposal: Proposal) -> LookedUp | None:
         """What the space's table knows, where devices of the study are its columns."""
-        if len(self._timed_slots) == len(self._slots):
+        if not any(self.plan.devices[device].kind == "table" for _, device in self._slots):
             return None
         space = self.plan.space
         assert isinstance(space, LookupSpace)
@@ -150,7 +168,7 @@ class Measuring:
         if not configs:
             return []
         if device.name not in self._measurers:
-            self._measurers[device.name] = Measurer(self.plan.space, device)
+            self._measurers[device.name] = measurer_of(self.plan.space, device)
         return self._measurers[device.name].measure([self.plan.own(c) for c in configs], seed)
 
     def close(self) -> None:
@@ -165,7 +183,6 @@ def sessions_of(
     """A timing as the store keeps it, once per metric."""
     session = uuid.uuid4().hex
     record, (key,) = plan.record, plan.architecture_keys_of([config])
-    values = {"latency_ms": timing.value, "throughput_per_s": 1e3 * device.batch / timing.value}
     return [
         DeviceSession(
             record.identity,
@@ -173,7 +190,7 @@ def sessions_of(
             key,
             device.identity,
             metric,
-            values[metric],
+            _of_latency(metric, timing.value, device),
             session,
             "measured",
             timing.minimum,
@@ -185,3 +202,8 @@ def sessions_of(
         )
         for metric in metrics
     ]
+
+
+def _of_latency(metric: str, latency_ms: float, device: Device) -> float:
+    """A device metric that follows from the milliseconds of a call."""
+    return latency_ms if metric == "latency_ms" else 1e3 * device.batch / latency_ms

@@ -26,10 +26,12 @@ __all__ = ["Answer", "Request", "read_message", "write_message"]
 
 @dataclass(frozen=True)
 class Request:
-    """What to time: a pickled model space, configurations, and the device's settings."""
+    """What to time: a pickled model space, configurations, of each the whole network ("") or a module by its name, and
+    the device's settings."""
 
     space: bytes
     configs: tuple[dict[str, Any], ...]
+    modules: tuple[str, ...]
     torch_device: str
     threads: int
     batch: int
@@ -73,8 +75,9 @@ def answer(request: Request) -> Answer:
     for i, config in enumerate(request.configs):
         try:
             torch.manual_seed(0)
-            example = space.prepared_example(config, batch=request.batch)
-            built.append((i, (_deployed(space.build(config).eval(), space, example, request), example)))
+            net, example = space.build(config).eval(), space.prepared_example(config, batch=request.batch)
+            net, example = _part(net, request.modules[i], example)
+            built.append((i, (_deployed(net, space, example, request), example)))
             built[-1][1][0](*example)
         except Exception as error:
             built = [entry for entry in built if entry[0] != i]
@@ -89,6 +92,18 @@ def answer(request: Request) -> Answer:
     for (i, _), timing in zip(built, timings, strict=True):
         answers[i] = timing
     return Answer(tuple(answers), best)
+
+
+def _part(net: nn.Module, name: str, example: tuple[Tensor, ...]) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A module of the network, and what it reads there."""
+    if not name:
+        return net, example
+    module, read = net.get_submodule(name), []
+    hook = module.register_forward_pre_hook(lambda module, given: read.append(given))
+    with torch.inference_mode():
+        net(*example)
+    hook.remove()
+    return module, tuple(tensor.clone() for tensor in read[0])
 
 
 def _deployed(net: nn.Module, space: ModelSpace, example: tuple[Tensor, ...], request: Request) -> nn.Module:

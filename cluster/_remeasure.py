@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from archfront.cluster._attached import measurer_of, refuse_absent
+from archfront.cluster._block_tables import block_latency, refuse_blockless, table_of
 from archfront.cluster._deployed import scores
-from archfront.cluster._device import Device
+from archfront.cluster._device import Device, tells
 from archfront.cluster._goals import device_of
-from archfront.cluster._measure import CannotRunError, Measurer
+from archfront.cluster._measure import CannotRunError
 from archfront.cluster._measuring import sessions_of
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._timing import Timing
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.export import load_network
-from archfront.cluster.store import ALL_DEVICES, DeviceSession, FrontPoint, Store
-from archfront.search._types import Kind, Value
+from archfront.cluster.store import ALL_DEVICES, DeviceSession, Store
+from archfront.search._types import Configuration, Evaluation, Kind, Value
 from archfront.spaces._errors import ArchfrontError, ExportError, UnknownNameError
 from archfront.spaces._lookup import LookupSpace
 
 __all__ = ["Remeasured", "measure_studies"]
+
+Chosen = Mapping[str, Configuration]
+"""What is measured: configurations by key."""
 
 
 @dataclass(frozen=True)
@@ -59,74 +64,121 @@ def measure_studies(
         except UnknownNameError as error:  # one study's table may have the column, another's not
             refused = error
             continue
+        refuse_absent([target])
         store.put_devices([target.record()])
         files = TrialFiles(f"{store.files_url}/trials")
         plan = Plan.of(record, files=files, stored={}, space=space, measure=False)
-        points = store.front(study=record.name, device=ALL_DEVICES).points
-        look = _looked_up if target.kind == "table" else _measured
-        done.append(look(store, plan, target, points))
+        chosen = _to_measure(store, plan, target)
+        look = _looked_up if tells(target) else _measured
+        done.append(look(store, plan, target, chosen))
     if not done and refused is not None:
         raise refused
     return done
 
 
-def _looked_up(store: Store, plan: Plan, device: Device, points: Sequence[FrontPoint]) -> Remeasured:
-    space = plan.space
-    assert isinstance(space, LookupSpace)
+def _to_measure(store: Store, plan: Plan, device: Device) -> Chosen:
+    """The members of the study's front, and what the study could not measure on this device, by key."""
+    study = plan.record.name
+    chosen = {point.key: dict(point.config) for point in store.front(study=study, device=ALL_DEVICES).points}
+    if device.name in plan.record.devices:
+        waiting = [e for _, _, e in store.told(study) if e.status == "unmeasured"]
+        chosen |= {e.key: e.config for e in waiting if not _measured_already(plan, device, e)}
+    return chosen
+
+
+def _measured_already(plan: Plan, device: Device, evaluation: Evaluation) -> bool:
+    wanted = [o.name for o in plan.record.objectives if o.device == device.name]
+    wanted += [c.name for c in plan.record.constraints if c.device == device.name]
+    return evaluation.finite(wanted)
+
+
+def _looked_up(store: Store, plan: Plan, device: Device, chosen: Chosen) -> Remeasured:
     missing: dict[str, str] = {}
     sessions = []
-    for point, key in zip(points, plan.architecture_keys_of([dict(p.config) for p in points]), strict=True):
-        found = space.look_up(plan.own(dict(point.config)), space.task().name, plan.looked_up_protocol)
-        if device.name in found.invalid:
-            missing[point.key] = found.invalid[device.name]
-        for metric in space.devices[device.name]:
-            value = math.nan if point.key in missing else found.device.get((metric, device.name), math.nan)
-            place = (plan.record.identity, plan.record.signature, key, device.identity)
+    values = _in_blocks(store, plan, device) if device.kind == "lut" else _in_table(plan, device)
+    architectures = plan.architecture_keys_of(list(chosen.values()))
+    for (key, config), architecture in zip(chosen.items(), architectures, strict=True):
+        found, refusal = values(plan.own(config))
+        if refusal:
+            missing[key] = refusal
+        for metric, value in found.items():
+            place = (plan.record.identity, plan.record.signature, architecture, device.identity)
             sessions.append(DeviceSession(*place, metric, value, "looked up", kind="looked_up", study=plan.record.name))
     store.add_device_sessions(sessions)
-    return Remeasured(plan.record.name, len(points) - len(missing), missing)
+    return Remeasured(plan.record.name, len(chosen) - len(missing), missing)
 
 
-def _measured(store: Store, plan: Plan, device: Device, points: Sequence[FrontPoint]) -> Remeasured:
+LookUp = Callable[[Configuration], tuple[Mapping[str, float], str]]
+"""A configuration's device values by metric, and why they are NaN where they are."""
+
+
+def _in_table(plan: Plan, device: Device) -> LookUp:
+    space = plan.space
+    assert isinstance(space, LookupSpace)
+
+    def values(config: Configuration) -> tuple[Mapping[str, float], str]:
+        found = space.look_up(config, space.task().name, plan.looked_up_protocol)
+        metrics, refusal = space.devices[device.name], found.invalid.get(device.name, "")
+        if refusal:
+            return dict.fromkeys(metrics, math.nan), refusal
+        return {metric: found.device.get((metric, device.name), math.nan) for metric in metrics}, ""
+
+    return values
+
+
+def _in_blocks(store: Store, plan: Plan, device: Device) -> LookUp:
+    refuse_blockless(plan.space)
+    table = table_of(store, device)
+
+    def values(config: Configuration) -> tuple[Mapping[str, float], str]:
+        try:
+            return {"latency_ms": block_latency(table, plan.space, config)}, ""
+        except UnknownNameError as error:
+            return {"latency_ms": math.nan}, error.message
+
+    return values
+
+
+def _measured(store: Store, plan: Plan, device: Device, chosen: Chosen) -> Remeasured:
     missing: dict[str, str] = {}
     if device.own_quality:
-        qualities = {point.key: _quality(store, plan, point, missing) for point in points}
+        qualities = {key: _quality(store, plan, key, config, missing) for key, config in chosen.items()}
         store.observe_on_device(plan.record.name, device.identity, {key: q for key, q in qualities.items() if q})
-    measurer = Measurer(plan.space, device)
+    measurer = measurer_of(plan.space, device)
     try:
-        timings = measurer.measure([plan.own(dict(point.config)) for point in points], plan.record.seed)
+        timings = measurer.measure([plan.own(config) for config in chosen.values()], plan.record.seed)
     finally:
         measurer.close()
     sessions = []
-    for point, timing in zip(points, timings, strict=True):
+    for (key, config), timing in zip(chosen.items(), timings, strict=True):
         if isinstance(timing, Timing):
-            sessions += sessions_of(plan, device, dict(point.config), timing, ["latency_ms"])
+            sessions += sessions_of(plan, device, config, timing, ["latency_ms"])
         else:
-            missing.setdefault(point.key, str(timing))
+            missing.setdefault(key, str(timing))
             if isinstance(timing, CannotRunError):
-                sessions.append(_cannot_run(plan, device, point))
+                sessions.append(_cannot_run(plan, device, config))
     store.add_device_sessions(sessions)
     return Remeasured(plan.record.name, sum(isinstance(timing, Timing) for timing in timings), missing)
 
 
-def _quality(store: Store, plan: Plan, point: FrontPoint, missing: dict[str, str]) -> dict[str, Value]:
-    """What the network of a point is worth when it is quantised; NaN where it cannot be, nothing without weights."""
-    config = plan.own(dict(point.config))
+def _quality(store: Store, plan: Plan, key: str, config: Configuration, missing: dict[str, str]) -> dict[str, Value]:
+    """What a network is worth when it is quantised; NaN where it cannot be, nothing without weights."""
+    config = plan.own(config)
     kind: Kind = "sliced" if plan.record.options["supernet"] is not None else "trained"
     try:
-        net = load_network(store, point.key, study=plan.record.name, space=plan.space)
+        net = load_network(store, key, study=plan.record.name, space=plan.space)
     except ArchfrontError as error:
-        missing[point.key] = str(error)
+        missing[key] = str(error)
         return {}
     try:
         return {metric: Value(x, kind) for metric, x in scores(net, plan.space, config).items()}
     except ExportError as error:
-        missing[point.key] = str(error)
+        missing[key] = str(error)
         return {metric.name: Value(math.nan, kind) for metric in plan.space.task().metrics}
 
 
-def _cannot_run(plan: Plan, device: Device, point: FrontPoint) -> DeviceSession:
-    (key,) = plan.architecture_keys_of([dict(point.config)])
+def _cannot_run(plan: Plan, device: Device, config: Configuration) -> DeviceSession:
+    (key,) = plan.architecture_keys_of([config])
     record = plan.record
     place = (record.identity, record.signature, key, device.identity, "latency_ms")
     return DeviceSession(*place, math.nan, uuid.uuid4().hex, study=record.name)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from archfront.cluster._attached import refuse_absent
 from archfront.cluster._calibration import Calibration, calibration_of
 from archfront.cluster._device import Device
 from archfront.cluster._history import with_pasts
@@ -147,6 +148,7 @@ class Study:
                     options = RayOptions(workers, address, verbose)
                     capacity = stack.enter_context(ray_cluster(options))
                 plan = self._plan(self._function, watch_supernet)
+                refuse_absent(list(plan.devices.values()))
                 first_ask = time.monotonic()
                 earlier = before.seconds - first_ask
                 loop = StudyLoop(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from archfront.predictors._prediction import Fitted, Model
 from archfront.predictors._predictor import Predictor
+from archfront.spaces._blocks import Block, block_key
 from archfront.spaces._errors import DataError, StoreError, UnknownNameError, UsageError
 from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._parameter import Floats, Parameter
@@ -39,11 +40,6 @@ class LatencyTable:
             if not 0 <= ms < np.inf:
                 raise ValueError(f"the latency of block {block!r} is {ms} ms")
 
-    @staticmethod
-    def key(block: str, **properties: object) -> str:
-        """The name of a block: "MBConv inp_h=56 kernel=3", in the order of a file's columns."""
-        return " ".join([block, *(f"{name}={value}" for name, value in properties.items())])
-
     @classmethod
     def read(cls, file: Path) -> LatencyTable:
         """From .parquet or .csv: the column lat_ms, latency_ms or lat_ms_mean, in milliseconds; `block`; every other
@@ -68,7 +64,7 @@ class LatencyTable:
         frame = frame.convert_dtypes()  # whole numbers beside empty cells are whole numbers
         blocks: dict[str, float] = {}
         for row in frame.to_dict("records"):
-            key = cls.key(row["block"], **{name: row[name] for name in names if not pd.isna(row[name])})
+            key = block_key(row["block"], **{name: row[name] for name in names if not pd.isna(row[name])})
             if key in blocks:
                 raise DataError(f"{where} has block {key!r} twice")
             ms = pd.to_numeric(row[latency], errors="coerce")
@@ -76,6 +72,16 @@ class LatencyTable:
                 raise DataError(f"{where}: the latency of block {key!r} is {row[latency]!r}", "milliseconds, from 0")
             blocks[key] = float(ms)
         return cls(blocks)
+
+    def write(self, file: Path) -> None:
+        """Inverse of `read`, as .csv: a column per property."""
+        import pandas as pd
+
+        rows = []
+        for key, ms in self.blocks.items():
+            kind, *properties = key.split(" ")
+            rows.append({"block": kind, **dict(p.split("=", 1) for p in properties), "lat_ms": ms})
+        pd.DataFrame(rows).to_csv(file, index=False)
 
     def of(self, keys: Sequence[str]) -> float:
         """The sum of these blocks in ms. Raises UnknownNameError for one that the table does not have."""
@@ -95,7 +101,7 @@ class Latency(Predictor):
 
     "analytic": a constant, the MACs, the parameters and the memory, those of them that are known: the terms of a
     roofline, added. "table": a constant and the sum of the blocks in `table` (a file, or a LatencyTable) that the model
-    space names by its method `blocks(config) -> list of keys`; `latency_ms` is then known before a fit: the plain sum.
+    space names by its method `blocks(config)`; `latency_ms` is then known before a fit: the plain sum.
 
     The constant may be negative, no other cost can. No standard deviation: a fit is a table's build.
     """
@@ -115,10 +121,8 @@ class Latency(Predictor):
         self._costs = tuple(self._known([self.search_space.default])) if model == "analytic" else ()
         if model == "analytic" and not self._costs:
             raise UsageError("latency model 'analytic' cannot be used here", f"nobody tells {', '.join(COSTS)}")
-        if model == "table" and self._blocks is None:
-            raise UsageError(
-                "latency model 'table' cannot be used here", "the model space names no blocks: no `blocks`"
-            )
+        if model == "table" and not self._blocks(self.search_space.default):
+            raise UsageError("latency model 'table' cannot be used here", "the model space names no blocks")
 
     def untrained(self) -> Mapping[str, Model]:
         return {} if self.table is None else {"latency_ms": self._model(np.array([0.0, 1.0]))}
@@ -205,14 +209,14 @@ class Latency(Predictor):
         return np.stack([known[name] for name in self._costs], axis=1)
 
     def _sums(self, configs: Sequence[Configuration]) -> Floats:
-        table, blocks = self.table, self._blocks
+        table = self.table
         assert table is not None  # `__init__` has looked
-        assert blocks is not None
-        return np.array([[table.of(blocks(self._own(config)))] for config in configs]).reshape(len(configs), 1)
+        sums = [table.of([block.key for block in self._blocks(config)]) for config in configs]
+        return np.array(sums).reshape(len(configs), 1)
 
-    @property
-    def _blocks(self) -> Callable[[Configuration], Sequence[str]] | None:
-        return getattr(self.context.model_space, "blocks", None)
+    def _blocks(self, config: Configuration) -> Sequence[Block]:
+        space = self.context.model_space
+        return () if space is None else space.blocks(self._own(config))
 
     def _own(self, config: Configuration) -> Configuration:
         """The model space's part of a configuration."""

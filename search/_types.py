@@ -12,6 +12,7 @@ from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._metric import METRICS, Direction
 
 __all__ = [
+    "FOUND",
     "STATUSES",
     "Asked",
     "Constraint",
@@ -25,10 +26,13 @@ __all__ = [
 ]
 
 Configuration = dict[str, Any]
-Status = Literal["ok", "stopped", "failed", "invalid", "timeout", "cancelled", "poisoned"]
+Status = Literal["ok", "stopped", "unmeasured", "failed", "invalid", "timeout", "cancelled", "poisoned"]
+"""unmeasured: the quality was found, but a device did not give its values; measured later, it may join fronts."""
 Kind = Literal["trained", "sliced", "looked_up", "measured", "analytic", "predicted", "proxy"]
 Reason = Literal["", "waiting", "exhausted", "budget", "deadline"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+FOUND: tuple[Status, ...] = ("ok", "unmeasured")
+"""Those of which the quality is known."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from archfront.spaces._blocks import Block
 from archfront.spaces._channels import Channels
 from archfront.spaces._choices import Categorical
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
@@ -91,6 +92,11 @@ class ModelSpace(ABC):
 
     def channels(self) -> Iterable[Channels]:
         """What progressive shrinking sorts by importance before it trains narrower sub-networks."""
+        return ()
+
+    def blocks(self, config: Configuration) -> Sequence[Block]:
+        """The modules whose times add up to the network's, in the order in which they run, for look-up tables; none
+        where the space does not tell."""
         return ()
 
     def read_official(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from archfront.cluster.cli._options import AsJson, StoreUrl
-from archfront.cluster.cli._output import console, document, number, split_list, table
+from archfront.cluster.cli._output import aside, console, document, number, split_list, table
 from archfront.spaces._errors import UsageError
 
 __all__ = ["register"]
@@ -68,7 +68,7 @@ def search(
         tuple(split_list(objective or [])),
         tuple(sorted(parse_reference(reference or []).items())),
     )
-    with Store(store) as opened, _progress(_described_run, quiet=as_json) as watch:
+    with Store(store) as opened, _progress(_described_run, quiet=as_json) as watch, aside():
         found = compare(opened, comparison, workers=default_workers(workers), address=address, watch=watch)
     found = {key: found[key] for key in ("protocol", "rows", "summary")}
     whole = all(row["share"] is not None for row in found["rows"])
@@ -115,7 +115,7 @@ def predictors(
         test,
         epochs,
     )
-    with Store(store) as opened, _progress(_described_fit, quiet=as_json) as watch:
+    with Store(store) as opened, _progress(_described_fit, quiet=as_json) as watch, aside():
         found = compare(opened, comparison, workers=default_workers(workers), address=address, watch=watch)
     title = f"{space}{'' if task is None else f' / {task}'}: {test} rows predicted, mean of seeds"
     if out is not None:

@@ -6,12 +6,13 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "document", "fail", "number", "split_list", "table", "wants_json"]
+__all__ = ["aside", "console", "document", "fail", "number", "split_list", "table", "wants_json"]
 
 
 PIPED_WIDTH = 160
@@ -24,6 +25,12 @@ def console(*, error: bool = False) -> Console:
 
     piped = not (sys.stderr if error else sys.stdout).isatty()
     return Console(stderr=error, highlight=False, width=PIPED_WIDTH if piped else None)
+
+
+def aside() -> AbstractContextManager[Any]:
+    """While something runs: whatever prints then, does so on standard error. Ray says what became of its nodes, a
+    user's function what it likes; a document stands alone on standard output."""
+    return redirect_stdout(sys.stderr)
 
 
 def document(data: Any) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from archfront.cluster.cli._look import looked_into
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
-from archfront.cluster.cli._output import console, document, fail, split_list
+from archfront.cluster.cli._output import aside, console, document, fail, split_list
 from archfront.cluster.cli._train import supernet_note
 from archfront.spaces._errors import DataError, UnknownNameError, UsageError
 
@@ -178,7 +178,7 @@ def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
     from archfront.cluster.cli._front import show_front
 
     try:
-        with _progress(how.get("trials"), quiet=as_json) as (watch, heard):
+        with _progress(how.get("trials"), quiet=as_json) as (watch, heard), aside():
             summary = study.run(watch=watch, watch_supernet=heard, **how)
     except KeyboardInterrupt:
         fail("interrupted", f"study {study.name!r} was interrupted", f"go on with `archfront resume {study.name}`")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archfront.cluster.cli._options import AsJson, Files, StoreUrl
-from archfront.cluster.cli._output import console, document, number, table
+from archfront.cluster.cli._output import aside, console, document, number, table
 from archfront.spaces._errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def train(
 
     if not supernet:
         _refuse({"--output": output, "--task": task, "--set": set_}, "needs --supernet")
-        with Store(store, files=files, create=False) as opened, _key_progress(quiet=as_json) as heard:
+        with Store(store, files=files, create=False) as opened, _key_progress(quiet=as_json) as heard, aside():
             trained = train_key(
                 opened,
                 target,
@@ -79,7 +79,7 @@ def train(
         "settings": dict(parse_setting(text) for text in set_ or []),
         "train_seed": train_seed,
     }
-    with Store(store, files=files) as opened, _supernet_progress(quiet=as_json) as watch:
+    with Store(store, files=files) as opened, _supernet_progress(quiet=as_json) as watch, aside():
         bank = train_bank(opened, options, output, watch)
     _show_bank(bank, target, as_json)
 

@@ -23,7 +23,7 @@ from archfront.cluster.store._models import (
     ObservationValue,
     ProposalRow,
 )
-from archfront.search._types import Value
+from archfront.search._types import FOUND, Value
 from archfront.spaces._metric import METRICS
 
 __all__ = ["Candidate", "Scope", "Slot", "device_medians"]
@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where candidates come from: one study's ok evaluations, or (`study` None) the public facts of a protocol."""
+    """Where candidates come from: a study's evaluations of known quality, or (`study` None) the facts of a protocol."""
 
     study: int | None
     identity: str
@@ -134,7 +134,7 @@ class Scope:
             .outerjoin(Observation, Observation.id == EvaluationRow.observation_id)
             .where(
                 ProposalRow.study_id == self.study,
-                EvaluationRow.status == "ok",
+                EvaluationRow.status.in_(FOUND),
                 or_(EvaluationRow.observation_id.is_(None), Observation.usable),
                 _among(ProposalRow.key, keys),
             )

@@ -26,7 +26,7 @@ from archfront.cluster.store._reference import freeze_reference
 from archfront.cluster.store._sessions import insert_analytic, insert_sessions
 from archfront.cluster.store._sql import insert_new
 from archfront.cluster.store._studies import locked_study, study_id
-from archfront.search._types import Evaluation, Value
+from archfront.search._types import FOUND, Evaluation, Value
 from archfront.spaces._errors import StoreError
 
 __all__ = ["RecordMethods", "evaluation_of"]
@@ -210,7 +210,7 @@ def _candidates(
     found = []
     for sequence, (outcome, architecture) in enumerate(new, start=last + 1):
         evaluation = outcome.evaluation
-        if evaluation.status == "ok":
+        if evaluation.status in FOUND:
             values = {_slot(here, name): value for name, value in evaluation.values.items()}
             for metric, value in outcome.observed.items():
                 values.setdefault((metric, ""), value)
@@ -271,7 +271,7 @@ def _insert_observations(
             "config": outcome.evaluation.config,
             "protocol": here["protocol"] if outcome.protocol is None else outcome.protocol,
             "train_seed": here["train_seed"] if outcome.train_seed is None else outcome.train_seed,
-            "usable": outcome.evaluation.status == "ok",
+            "usable": outcome.evaluation.status in FOUND,
             "created": now,
         }
         for outcome, architecture in fresh
@@ -312,7 +312,7 @@ def _insert_values(connection: Connection, here: Mapping[str, Any], study: str, 
     for outcome, architecture in new:
         for metric, value in outcome.analytic.items():
             analytic[architecture, metric] = value
-        if here["private"] or outcome.evaluation.status != "ok":
+        if here["private"] or outcome.evaluation.status not in FOUND:
             continue
         for name, told in outcome.evaluation.values.items():
             metric, _, device = name.partition("@")

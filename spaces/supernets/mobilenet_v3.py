@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from archfront.spaces._blocks import Block
 from archfront.spaces._channels import Channels
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._condition import IndexBelow
@@ -16,6 +17,7 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._supernet import corner
 from archfront.spaces.supernets._image_supernet import DROPOUT, ImageSupernet, outputs_of
 from archfront.spaces.supernets._mobile import SHAPES, MobileNet, MobileShape
+from archfront.spaces.supernets._mobile_blocks import blocks_of
 from archfront.spaces.supernets._once_for_all import bank_tensors
 
 __all__ = ["MobileNetV3"]
@@ -79,13 +81,21 @@ class MobileNetV3(ImageSupernet):
         return SHAPES[self.variant]
 
     def build(self, config: Configuration) -> nn.Module:
+        stages = self._stages(config)
+        inputs, outputs = self.signature.inputs[0].shape[0], self.signature.outputs
+        return MobileNet(self.shape, stages, inputs=inputs, outputs=outputs, dropout=config["dropout"])
+
+    def _stages(self, config: Configuration) -> list[list[tuple[int, int]]]:
+        """(kernel, expansion) of each block of each stage."""
         most = self.shape.most
-        stages = [
+        return [
             [(config[f"kernel[{most * s + j}]"], config[f"expansion[{most * s + j}]"]) for j in range(depth)]
             for s, depth in enumerate(config[f"depth[{s}]"] for s in range(len(self.shape.channels)))
         ]
+
+    def blocks(self, config: Configuration) -> Sequence[Block]:
         inputs, outputs = self.signature.inputs[0].shape[0], self.signature.outputs
-        return MobileNet(self.shape, stages, inputs=inputs, outputs=outputs, dropout=config["dropout"])
+        return blocks_of(self.shape, self._stages(config), config["resolution"], inputs=inputs, outputs=outputs)
 
     def bank_only(self) -> Mapping[str, Tensor]:
         """The matrices that make smaller kernels, at first the identity: then a smaller kernel is the centre."""

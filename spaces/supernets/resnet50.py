@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from archfront.spaces._blocks import Block
 from archfront.spaces._channels import Axis, Channels
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._condition import IndexBelow
@@ -13,6 +14,7 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces.supernets._bottleneck import SHAPES, BottleneckNet, BottleneckShape
 from archfront.spaces.supernets._image_supernet import DROPOUT, ImageSupernet, outputs_of
 from archfront.spaces.supernets._once_for_all_resnet import bank_tensors
+from archfront.spaces.supernets._side import Shrinking
 
 __all__ = ["ResNet50"]
 
@@ -75,22 +77,44 @@ class ResNet50(ImageSupernet):
         return SHAPES[self.variant]
 
     def build(self, config: Configuration) -> nn.Module:
-        shape = self.shape
-        middle = shape.rounded(shape.rounded(shape.stem * config["width[0]"]) // 2)
-        widths = [shape.rounded(full * config[f"width[{stage + 2}]"]) for stage, full in enumerate(shape.channels)]
-        expansions: list[list[float]] = [[] for _ in widths]
-        for number, (stage, position) in enumerate(shape.blocks):
-            if position < shape.base[stage] + config[f"depth[{stage + 1}]"]:
-                expansions[stage].append(config[f"expansion[{number}]"])
         return BottleneckNet(
-            shape,
-            (middle, shape.rounded(shape.stem * config["width[1]"])),
-            zip(widths, expansions, strict=True),
+            self.shape,
+            self._stem(config),
+            self._stages(config),
             residual_stem=config["depth[0]"] > 0,
             inputs=self.signature.inputs[0].shape[0],
             outputs=self.signature.outputs,
             dropout=config["dropout"],
         )
+
+    def _stem(self, config: Configuration) -> tuple[int, int]:
+        """Channels of its middle and of its output."""
+        shape = self.shape
+        middle = shape.rounded(shape.rounded(shape.stem * config["width[0]"]) // 2)
+        return middle, shape.rounded(shape.stem * config["width[1]"])
+
+    def _stages(self, config: Configuration) -> list[tuple[int, list[float]]]:
+        """The channels of each stage, and the expansion of each of its blocks."""
+        shape = self.shape
+        widths = [shape.rounded(full * config[f"width[{stage + 2}]"]) for stage, full in enumerate(shape.channels)]
+        expansions: list[list[float]] = [[] for _ in widths]
+        for number, (stage, position) in enumerate(shape.blocks):
+            if position < shape.base[stage] + config[f"depth[{stage + 1}]"]:
+                expansions[stage].append(config[f"expansion[{number}]"])
+        return list(zip(widths, expansions, strict=True))
+
+    def blocks(self, config: Configuration) -> Sequence[Block]:
+        shape, (middle, outputs) = self.shape, self._stem(config)
+        image = Shrinking(config["resolution"], self.signature.inputs[0].shape[0])
+        image.add("stem", "stem", outputs, by=shape.stem_stride**2, middle=middle, residual=int(config["depth[0]"] > 0))
+        for stage, (channels, expansions) in enumerate(self._stages(config)):
+            for position, expansion in enumerate(expansions):
+                how = {"middle": shape.rounded(round(channels * expansion)), "projects": int(position == 0)}
+                stride = shape.strides[stage] if position == 0 else 1
+                image.add(f"stages.{stage}.{position}", "bottleneck", channels, by=stride, stride=stride, **how)
+        image.pooled()
+        image.add("classifier", "classifier", self.signature.outputs)
+        return image.blocks
 
     def channels(self) -> Iterator[Channels]:
         """The middles of the blocks, on both sides of their 3x3 convolution; the stem's, and what a stage hands on."""

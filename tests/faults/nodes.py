@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -97,11 +98,13 @@ class Nodes:
             self.close()
             raise
 
-    def add(self) -> None:
-        """One more node."""
-        node = Node("--address", self.address, "--num-cpus", "1", environment=self._environment)
+    def add(self, *, device: str | None = None) -> Node:
+        """One more node: a slot, or a device without one."""
+        what = ["1"] if device is None else ["0", "--resources", json.dumps({f"device:{device}": 1})]
+        node = Node("--address", self.address, "--num-cpus", *what, environment=self._environment)
         self.nodes.append(node)
         node.wait()
+        return node
 
     def kill(self, node: Node) -> None:
         """`kill -9` of a node's raylet; whatever else it had ends as it may."""

@@ -14,6 +14,7 @@ from archfront.predictors import Context
 from archfront.predictors.latency import Latency, LatencyTable
 from archfront.predictors.testing import ADDITIVE, CONDITIONAL
 from archfront.spaces import Categorical, Integer, Real, SearchSpace
+from archfront.spaces._blocks import Block, block_key
 from archfront.spaces._data import find
 from archfront.spaces._errors import DataError, StoreError, UnknownNameError, UsageError
 from archfront.spaces._parameter import Floats
@@ -115,9 +116,10 @@ class Blocks(ToyImages):
 
     registered_as = "tests.predictors.test_latency:Blocks"
 
-    def blocks(self, config: Configuration) -> list[str]:
+    def blocks(self, config: Configuration) -> list[Block]:
         """A stem, and `depth` blocks of one width."""
-        return ["stem", *[LatencyTable.key("block", width=config["width"])] * config["depth"]]
+        block = block_key("block", width=config["width"])
+        return [Block("stem", "stem"), *(Block(f"blocks.{i}", block) for i in range(config["depth"]))]
 
 
 TABLE = LatencyTable({"stem": 0.5, "block width=2": 1.0, "block width=4": 2.0})
@@ -244,7 +246,7 @@ def test_a_real_block_table() -> None:
     table = LatencyTable.read(file)
     assert len(table.blocks) == 4050
     sizes = {"inp_h": 100, "inp_w": 100, "inp_c": 16, "out_h": 100, "out_w": 100, "out_c": 16}
-    block = LatencyTable.key("MBConv", **sizes, expand=1, kernel=3, stride=1, idskip=1, se=0)
+    block = block_key("MBConv", **sizes, expand=1, kernel=3, stride=1, idskip=1, se=0)
     assert table.of([block, block]) == pytest.approx(2 * 0.459526, abs=1e-5)
     with pytest.raises(UnknownNameError, match="kernel=9"):
         table.of([block.replace("kernel=3", "kernel=9")])
