@@ -74,8 +74,20 @@ def _draw(panel: Any, front: Front, across: int, up: int, colour: str) -> None:
     if points:
         label = f"front on {device}" if device else "front"
         panel.plot(*zip(*points, strict=True), "o-", ms=5, lw=1.3, color=colour, zorder=3, label=label)
+    _mark_guessed(panel, front, x, y, colour)
     if default is not None:
         panel.plot(*default, "*", ms=13, color="black", zorder=4, label="paper's own setting")
+
+
+def _mark_guessed(panel: Any, front: Front, x: Objective, y: Objective, colour: str) -> None:
+    """Predicted points are hollow, with bars of one standard deviation."""
+    guessed = [point for point in front.result.points if point.guessed]
+    if not guessed:
+        return
+    at = [[point.values[o.name].value for point in guessed] for o in (x, y)]
+    reach = [[point.guessed.get(o.metric) or 0.0 for point in guessed] for o in (x, y)]
+    style = {"fmt": "o", "ms": 6, "mfc": "white", "color": colour, "zorder": 5, "lw": 1, "capsize": 2}
+    panel.errorbar(*at, xerr=reach[0], yerr=reach[1], label=f"predicted for {front.result.device}", **style)
 
 
 def _evaluations(front: Front, x: Objective, y: Objective) -> tuple[Any, tuple[float, float] | None]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from archfront.cluster._attached import measurer_of, refuse_absent
 from archfront.cluster._block_tables import block_latency, refuse_blockless, table_of
 from archfront.cluster._deployed import scores
@@ -16,11 +18,13 @@ from archfront.cluster._goals import device_of
 from archfront.cluster._measure import CannotRunError
 from archfront.cluster._measuring import sessions_of
 from archfront.cluster._plan import Plan, bound_space
+from archfront.cluster._predicted import ENOUGH, known_elsewhere
 from archfront.cluster._timing import Timing
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.export import load_network
 from archfront.cluster.store import ALL_DEVICES, DeviceSession, Store
-from archfront.search._types import Configuration, Evaluation, Kind, Value
+from archfront.predictors.few_shot import FewShot
+from archfront.search._types import FOUND, Configuration, Evaluation, Kind, Value
 from archfront.spaces._errors import ArchfrontError, ExportError, UnknownNameError
 from archfront.spaces._lookup import LookupSpace
 
@@ -44,11 +48,14 @@ def measure_studies(
     device: Device | str,
     names: Sequence[str] | None = None,
     stored: Mapping[str, Device] = MappingProxyType({}),
+    *,
+    sample: int | None = None,
 ) -> list[Remeasured]:
     """Measure every front member of these studies (all that bind a model space by default) on one device, by latency,
-    and on a device that quantises by quality too. A name is looked for among `stored` devices; in a study of a table it
-    may be one of its columns: then it is looked up there. An architecture that cannot run on the device is stored as
-    such: it is on none of its fronts, and its other values stay.
+    and on a device that quantises by quality too; with `sample` so many others of what a study evaluated beside them,
+    those that say most about the rest (see `predicted_front`). A name is looked for among `stored` devices; in a study
+    of a table it may be one of its columns: then it is looked up there. An architecture that cannot run on the device
+    is stored as such: it is on none of its fronts, and its other values stay.
 
     Raises UnknownNameError for a study that is not there or a name that nothing has.
     """
@@ -69,6 +76,8 @@ def measure_studies(
         files = TrialFiles(f"{store.files_url}/trials")
         plan = Plan.of(record, files=files, stored={}, space=space, measure=False)
         chosen = _to_measure(store, plan, target)
+        if sample is not None:
+            chosen |= _planned(store, plan, target, sample, chosen)
         look = _looked_up if tells(target) else _measured
         done.append(look(store, plan, target, chosen))
     if not done and refused is not None:
@@ -76,7 +85,28 @@ def measure_studies(
     return done
 
 
-def _to_measure(store: Store, plan: Plan, device: Device) -> Chosen:
+def _planned(store: Store, plan: Plan, device: Device, n: int, but: Chosen) -> dict[str, Configuration]:
+    """n architectures that the study evaluated and this device has no value of. Where other devices know them, those
+    that tell most of how this one differs; random ones elsewhere."""
+    record = plan.record
+    evaluated = {e.key: e.config for _, _, e in store.told(record.name) if e.status in FOUND and e.key not in but}
+    architectures = plan.architecture_keys_of(list(evaluated.values()))
+    place = (record.identity, record.signature)
+    known = store.device_values(*place, architectures, device.identity, "latency_ms")
+    missing = [key for key, arch in zip(evaluated, architectures, strict=True) if arch not in known]
+    own = [plan.own(evaluated[key]) for key in missing]
+    elsewhere = known_elsewhere(store, plan, "latency_ms", device.name, own)
+    told = [i for i, there in enumerate(elsewhere.has(own)) if there]
+    if len(told) >= ENOUGH:
+        pool = [own[i] for i in told]
+        few_shot = FewShot(plan.space.search_space, known=elsewhere.values, pool=pool, seed=record.seed)
+        order = [told[i] for i in few_shot.choose(pool, min(n, len(pool)))]
+    else:
+        order = [int(i) for i in np.random.default_rng(record.seed).permutation(len(missing))[:n]]
+    return {missing[i]: evaluated[missing[i]] for i in order}
+
+
+def _to_measure(store: Store, plan: Plan, device: Device) -> dict[str, Configuration]:
     """The members of the study's front, and what the study could not measure on this device, by key."""
     study = plan.record.name
     chosen = {point.key: dict(point.config) for point in store.front(study=study, device=ALL_DEVICES).points}

@@ -80,7 +80,7 @@ class LatencyTable:
         rows = []
         for key, ms in self.blocks.items():
             kind, *properties = key.split(" ")
-            rows.append({"block": kind, **dict(p.split("=", 1) for p in properties), "lat_ms": ms})
+            rows.append({"lat_ms": ms, "block": kind, **dict(p.split("=", 1) for p in properties)})
         pd.DataFrame(rows).to_csv(file, index=False)
 
     def of(self, keys: Sequence[str]) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from archfront.cluster.cli import _bench, _data, _devices, _front, _lists, _search, _studies, _submit, _train
+from archfront.cluster.cli import _bench, _data, _devices, _export, _front, _lists, _search, _studies, _submit, _train
 from archfront.cluster.cli._output import fail
 
 __all__ = ["app", "main"]
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (_search, _submit, _train, _front, _studies, _lists, _devices, _data, _bench):
+for module in (_search, _submit, _train, _front, _export, _studies, _lists, _devices, _data, _bench):
     module.register(app)
 
 

@@ -51,6 +51,9 @@ def devices(
     space: Annotated[str | None, typer.Option(help="blocks: the space whose networks' blocks are measured")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="blocks: the table to write, .csv")] = None,
     study: Annotated[str | None, typer.Option(help="measure: the members of this study's front")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="measure: so many others too, a planned sample to predict the rest from", min=1)
+    ] = None,
     address: Annotated[str | None, typer.Option(help="The Ray cluster that an attached device has joined")] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -79,7 +82,7 @@ def devices(
                 _measure_blocks(opened, str(name), space, output, as_json)
         else:
             with _cluster(address):
-                _measure(opened, str(name), study, as_json)
+                _measure(opened, str(name), study, sample, as_json)
 
 
 def _cluster(address: str | None) -> AbstractContextManager[object]:
@@ -185,14 +188,14 @@ def _measure_blocks(store: Store, name: str, space: str | None, output: Path | N
     console().print(f"next:\n  archfront devices register {name}-blocks --lut {output}")
 
 
-def _measure(store: Store, name: str, study: str | None, as_json: bool) -> None:
+def _measure(store: Store, name: str, study: str | None, sample: int | None, as_json: bool) -> None:
     from archfront.cluster._device import known_devices, named_device
     from archfront.cluster._remeasure import measure_studies
 
     known = {n: d for n, d in _known(store).items() if d.kind != "table"}
     if name in known_devices(known):
         named_device(name, known)  # says what is wrong with it although there is nothing to measure
-    done = measure_studies(store, name, None if study is None else [study], known)
+    done = measure_studies(store, name, None if study is None else [study], known, sample=sample)
     if as_json:
         counts = {one.study: one.measured for one in done}
         document({"device": name, "measured": counts, "missing": {one.study: dict(one.missing) for one in done}})

@@ -1,33 +1,34 @@
-"""front and export."""
+"""front."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archfront.cluster.cli._options import AsJson, Files, StoreUrl
-from archfront.cluster.cli._output import console, document, number, split_list, table
+from archfront.cluster.cli._options import AsJson, StoreUrl
+from archfront.cluster.cli._output import console, document, split_list
+from archfront.cluster.cli._show_front import show_front, write_csv
+from archfront.cluster.cli._transfer import show_transfer
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from archfront.cluster._export_all import ExportedFront
-    from archfront.cluster.front import Default, Front
+    from archfront.cluster._predicted import PredictedFront
+    from archfront.cluster.front import Front
     from archfront.cluster.store import Store
 
-__all__ = ["register", "show_front"]
+__all__ = ["register"]
 
 Texts = list[str]
-SHOWN = 60
-"""How many characters of a configuration a table shows."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command(help="The Pareto front of a space or a study: table, plot, CSV or JSON.")(front)
-    app.command(help="Write a network to a file that is loaded back and compared.")(export)
 
 
 def front(
@@ -38,6 +39,12 @@ def front(
     under_device: Annotated[
         str | None, typer.Option(help="With --study: its front as it is on this other device, and what that loses.")
     ] = None,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="Predict what is not measured on --device; such points are marked.")
+    ] = False,
+    predictor: Annotated[
+        str, typer.Option(help="With --predicted: NAME or NAME(k=v); few_shot learns from other devices too.")
+    ] = "few_shot",
     objective: Annotated[Texts | None, typer.Option(help=r"METRIC\[@DEVICE]\[:min|max]; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Only evaluations of this many epochs.")] = None,
     supernet: Annotated[str | None, typer.Option(help="Only slices of this supernet file.")] = None,
@@ -63,33 +70,28 @@ def front(
         space = _stored_name(space)
     bounds = [Constraint.parse(text) for text in split_list(where or [])]
     devices: Sequence[str | None] = split_list(device or []) or [None]
-    if len(devices) > 1 and export_all is not None:
-        raise UsageError("--export-all is of one front", "give one --device")
-    if len(devices) > 1 and plot is None:
-        raise UsageError("a front has one device", "give one --device, or --plot FILE for several in one picture")
+    _refuse_several(devices, plot, export_all)
     if under_device is not None:
         if study is None:
             raise UsageError("--under-device is of one study's front", "give --study NAME")
         with Store(store, create=False) as opened:
-            _show_transfer(opened, study, under_device, devices[0], as_json)
+            show_transfer(opened, study, under_device, devices[0], as_json)
         return
+    if predicted and devices == [None]:
+        raise UsageError("--predicted is for a device", "give --device NAME")
     with Store(store, create=False) as opened:
         protocol = _protocol(opened, space, study, task, epochs, supernet)
-        fronts = [
-            Front(
-                opened.front(
-                    space,
-                    study,
-                    task=task,
-                    protocol=protocol,
-                    device=name,
-                    objectives=split_list(objective or []) or None,
-                    where=bounds,
-                ),
-                opened,
-            )
-            for name in devices
-        ]
+        question: dict[str, Any] = {
+            "space": space,
+            "study": study,
+            "task": task,
+            "protocol": protocol,
+            "objectives": split_list(objective or []) or None,
+            "where": bounds,
+        }
+        guesses = [_predicted(opened, predictor, {**question, "device": name}) for name in devices if predicted]
+        results = [guess.result for guess in guesses] or [opened.front(device=name, **question) for name in devices]
+        fronts = [Front(result, opened) for result in results]
         if best is not None:
             fronts = [f.only(f.best(best)) for f in fronts]
         for other in fronts[0].result.others:
@@ -98,46 +100,40 @@ def front(
         if as_json:
             document(fronts[0].to_dict() if len(fronts) == 1 else [f.to_dict() for f in fronts])
             return
-        for shown in fronts:
+        for shown, guess in itertools.zip_longest(fronts, guesses):
             show_front(shown)
+            if guess is not None:
+                _say_what_is_guessed(guess, predictor, study)
         for line in written:
             console().print(line, markup=False)
 
 
-def _show_transfer(store: Store, study: str, under: str, device: str | None, as_json: bool) -> None:
-    from archfront.cluster._transfer import transferred
+def _refuse_several(devices: Sequence[str | None], plot: Path | None, export_all: Path | None) -> None:
+    if len(devices) > 1 and export_all is not None:
+        raise UsageError("--export-all is of one front", "give one --device")
+    if len(devices) > 1 and plot is None:
+        raise UsageError("a front has one device", "give one --device, or --plot FILE for several in one picture")
 
-    moved = transferred(store, study, under, device)
-    if as_json:
-        extra = {
-            "source": moved.source,
-            "dominated": sorted(moved.dominated),
-            "missing": list(moved.missing),
-            "best_hypervolume": moved.best,
-            "loss": moved.loss,
-        }
-        document({**moved.result.document(), **extra})
-        return
-    names = [objective.metric for objective in moved.result.objectives]
-    title = f"front of study {study} on {moved.source}, as it is on {under}: {len(moved.result.points)} points"
-    rows = [
-        [
-            point.key[:12],
-            *(point.values[o.name].value for o in moved.result.objectives),
-            "dominated" * (point.key in moved.dominated),
-        ]
-        for point in moved.result.points
-    ]
+
+def _predicted(store: Store, predictor: str, question: dict[str, Any]) -> PredictedFront:
+    from archfront.cluster._predicted import predicted_front
+    from archfront.cluster.cli._search import parse_strategy
+
+    name, parameters = parse_strategy(predictor, "predictor")
+    return predicted_front(store, predictor=name, parameters=parameters, **question)
+
+
+def _say_what_is_guessed(guess: PredictedFront, predictor: str, study: str | None) -> None:
+    result = guess.result
+    several = sum(bool(point.guessed) for point in result.points)
+    source = f"{guess.learned} architectures measured on {result.device}"
+    source += f" and what they take on {', '.join(guess.others)}" if guess.others else ""
     shown = console()
-    shown.print(title)
-    table(["key", *names, ""], rows, right=names)
-    if moved.missing:
-        shown.print(
-            f"{len(moved.missing)} members have no value on {under}: archfront devices measure {under} --study {study}"
-        )
-    if moved.loss is not None:
-        kept = f"hypervolume {number(moved.volume)} of the {number(moved.best)} known for {under}"
-        shown.print(f"{kept}: {100 * moved.loss:.1f} % lost")
+    shown.print(f"~ {several} of {len(result)} points are predicted by {predictor} from {source}", markup=False)
+    if guess.unknown:
+        shown.print(f"  left out: {guess.unknown} architectures that no other device knows")
+    if several:
+        shown.print(f"  measure more: archfront devices measure {result.device} --study {study or 'STUDY'} --sample 20")
 
 
 def _written(
@@ -151,7 +147,7 @@ def _written(
         plot_fronts(fronts, plot)
         lines.append(f"wrote {plot}")
     if csv is not None:
-        _write_csv(fronts[0], csv)
+        write_csv(fronts[0], csv)
         lines.append(f"wrote {csv}")
     if export_all is not None:
         exported = _exported(fronts[0], export_all, format)
@@ -208,113 +204,3 @@ def _protocol(
         what = f"--epochs {epochs}" if supernet is None else f"--supernet {supernet}"
         raise UsageError(f"no study of this store has {what}", "see `archfront studies`")
     return str(fitting[-1].protocol)
-
-
-def show_front(front: Front) -> None:
-    """Print a front as a table: cheapest first, the paper's own setting marked."""
-    result = front.result
-    source = f"study {result.study}" if result.study else "all studies"
-    names = [o.name if result.device == "*" else o.metric for o in front.objectives]
-    heads = [f"{name} [{o.unit}]" if o.unit else name for name, o in zip(names, front.objectives, strict=True)]
-    title = f"{front.title} ({source}): {len(front)} points"
-    default = front.default
-    rows: list[list[object]] = []
-    for point in result.points:
-        mark = "★" if default is not None and point.key == default.key else ""
-        values = [number(point.values[o.name].value) for o in front.objectives]
-        rows.append(
-            [
-                mark,
-                point.key[:12],
-                *values,
-                point.origin,
-                changed(point.config, None if default is None else default.config),
-            ]
-        )
-    if default is not None and all(point.key != default.key for point in result.points):
-        values = [number(default.values.get(o.name)) for o in front.objectives]
-        note = f"the paper's own setting ({_why_absent(front, default)})"
-        rows.append(["★", default.key[:12], *values, "default", note])
-    table(["", "key", *heads, "origin", "differs from the paper's setting in"], rows, title=title, right=heads)
-    if default is not None:
-        console().print("★ the paper's own setting")
-    if result.hypervolume is not None:
-        console().print(f"hypervolume {number(result.hypervolume)} against {_reference_text(front)}")
-
-
-def _why_absent(front: Front, default: Default) -> str:
-    """Why the paper's own setting is no member: dominated by one that is at least as good in every objective, or out
-    of the bounds."""
-    signs = {o.name: -1.0 if o.direction == "max" else 1.0 for o in front.objectives}
-    if not signs.keys() <= default.values.keys():
-        return "not known here"
-    dominated = any(
-        all(sign * point.values[name].value <= sign * default.values[name] for name, sign in signs.items())
-        for point in front.result.points
-    )
-    return "dominated" if dominated else "not within the bounds"
-
-
-def _reference_text(front: Front) -> str:
-    values = front.result.reference or ()
-    return ", ".join(f"{o.name}={number(v)}" for o, v in zip(front.objectives, values, strict=False))
-
-
-def changed(config: Mapping[str, Any], default: Mapping[str, Any] | None) -> str:
-    """The parameters that differ from the default configuration, shortened."""
-    if default is None:
-        pairs = [f"{name}={number(value)}" for name, value in config.items()]
-    else:
-        pairs = [f"{n}={number(v)}" for n, v in config.items() if n in default and default[n] != v]
-    text = " ".join(pairs) or "nothing"
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-
-
-def _write_csv(front: Front, path: Path) -> None:
-    import csv
-
-    configs = [name for point in front.result.points for name in point.config]
-    metrics = list(dict.fromkeys(name for point in front.result.points for name in point.metrics))
-    names = list(dict.fromkeys(configs))
-    try:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["key", *metrics, *(f"config.{name}" for name in names), "study", "origin", "kind"])
-            for p in front.result.points:
-                values = [p.metrics.get(m, "") for m in metrics]
-                writer.writerow([p.key, *values, *(p.config.get(n, "") for n in names), p.study, p.origin, p.kind])
-    except OSError as error:
-        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
-
-
-def export(
-    key: Annotated[str, typer.Argument(help="A key of a front; a unique prefix will do.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
-    format: Annotated[str, typer.Option(help="torch, torch-export, onnx or onnx-int8.")] = "torch",
-    study: Annotated[str | None, typer.Option(help="Of this study.")] = None,
-    device: Annotated[str | None, typer.Option(help="The device the file is meant for: it says so.")] = None,
-    store: StoreUrl = None,
-    files: Files = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a network."""
-    from archfront.cluster.export import export as write
-    from archfront.cluster.store import Store
-
-    with Store(store, files=files, create=False) as opened:
-        done = write(opened, key, output, format=format, study=study, device=device)
-    if as_json:
-        shown = {"key": done.key, "format": done.format, "path": str(done.path), "largest_difference": done.difference}
-        document({**shown, "scores": dict(done.scores)} if done.scores else shown)
-        return
-    if done.scores:
-        values = ", ".join(f"{name} {number(value)}" for name, value in done.scores.items())
-        console().print(
-            f"wrote {done.path} ({done.path.stat().st_size / 1e3:.0f} kB): on the validation split {values}; "
-            f"{number(done.difference)} worse than before quantisation"
-        )
-        return
-    console().print(
-        f"wrote {done.path} ({done.path.stat().st_size / 1e3:.0f} kB): loaded back, "
-        f"largest difference from the module {done.difference:.1e}"
-    )

@@ -175,7 +175,7 @@ def resume(
 
 def _run_and_show(study: Study, how: Mapping[str, Any], as_json: bool) -> None:
     from archfront.cluster._history import notes
-    from archfront.cluster.cli._front import show_front
+    from archfront.cluster.cli._show_front import show_front
 
     try:
         with _progress(how.get("trials"), quiet=as_json) as (watch, heard), aside():

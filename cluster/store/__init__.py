@@ -1,7 +1,7 @@
 """The SQL store."""
 
 from archfront.cluster.store._calibration import CalibrationRow
-from archfront.cluster.store._front_result import FrontPoint, FrontResult
+from archfront.cluster.store._front_result import FrontPoint, FrontResult, cheapest_first
 from archfront.cluster.store._front_spec import ALL_DEVICES
 from archfront.cluster.store._records import (
     ArtefactRecord,
@@ -41,4 +41,5 @@ __all__ = [
     "Snapshot",
     "Store",
     "StudyRecord",
+    "cheapest_first",
 ]

@@ -139,6 +139,33 @@ class FrontMethods(Opened):
 
         return self._read(read)
 
+    def known_points(
+        self,
+        space: str | None = None,
+        study: str | None = None,
+        *,
+        task: str | None = None,
+        protocol: str | None = None,
+        device: str | None = None,
+        objectives: Sequence[Objective | str] | None = None,
+    ) -> FrontResult:
+        """All that could stand on this front, dominated or not, in the order in which it was found, with as many of
+        the objectives' values as are known; what is known to be out of the study's bounds is left out. Raises as
+        `front` does."""
+        question = Question(space, study, task, protocol, device, objectives)
+
+        def read(connection: Connection) -> FrontResult:
+            chosen = choose(connection, question)
+            found = chosen.spec.scope.candidates(connection, chosen.spec.names)
+            members = [_partly(chosen.spec, one) for one in found if not _out_of_bounds(chosen.spec, one)]
+            points: list[FrontPoint] = []
+            for some in chunks(members):
+                points += _points(connection, chosen.spec, some, _Ids.of(some))
+            empty = _result(connection, chosen, (), stored=False)
+            return replace(empty, points=tuple(points), hypervolume=None)
+
+        return self._read(read)
+
     def hypervolume_history(self, study: str, device: str | None = None) -> list[tuple[int, float]]:
         """(sequence, hypervolume) after each change of a study's kept front; empty without any ok value.
 
@@ -212,6 +239,18 @@ def _computed(connection: Connection, spec: FrontSpec, at_sequence: int | None) 
 def _member_of(spec: FrontSpec, candidate: Candidate) -> _Member:
     values = {objective.name: candidate.values[slot] for objective, slot in spec.objectives}
     kind = kind_of(spec, values)
+    return _Member(candidate.key, candidate.proposal, candidate.observation, kind, candidate.sequence, values)
+
+
+def _out_of_bounds(spec: FrontSpec, candidate: Candidate) -> bool:
+    known = [(c, candidate.values[slot]) for c, slot in spec.constraints if slot in candidate.values]
+    return any(not constraint.violation(value.value) <= 0 for constraint, value in known)  # NaN satisfies nothing
+
+
+def _partly(spec: FrontSpec, candidate: Candidate) -> _Member:
+    """A candidate with those of its values that are known."""
+    values = {o.name: candidate.values[slot] for o, slot in spec.objectives if slot in candidate.values}
+    kind = kind_of(spec, values) if len(values) == len(spec.objectives) else ""
     return _Member(candidate.key, candidate.proposal, candidate.observation, kind, candidate.sequence, values)
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archfront.cluster.store._codec import objective_out
+from archfront.predictors._prediction import GUESSED_KINDS
 from archfront.search._types import Constraint, Objective, Value
 from archfront.spaces._errors import UsageError
 from archfront.spaces._metric import METRICS
 
-__all__ = ["FrontPoint", "FrontResult"]
+__all__ = ["FrontPoint", "FrontResult", "cheapest_first"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class FrontPoint:
             for short, (name, value) in zip(plain, self.values.items(), strict=True)
         }
         return {**{name: value.value for name, value in self.others.items()}, **own}
+
+    @property
+    def guessed(self) -> dict[str, float | None]:
+        """The standard deviations of those values that are predicted, by plain metric name; empty where none is."""
+        return {name.partition("@")[0]: value.std for name, value in self.values.items() if value.kind in GUESSED_KINDS}
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class FrontResult:
                     "study": point.study,
                     "origin": point.origin,
                     "kind": point.kind,
+                    **({"std": spread} if (spread := point.guessed) else {}),
                 }
                 for point in self.points
             ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -89,6 +91,23 @@ class ValueMethods(Opened):
         medians = self._read(lambda c: device_medians(c, identity, signature, {slot}, set(architectures)))
         wanted = set(architectures)
         return {a: values[slot] for a, values in medians.items() if a in wanted and slot in values}
+
+    def values_by_device(self, identity: str, signature: str, metric: str) -> dict[str, dict[str, float]]:
+        """The finite medians of a device metric, by device identity and architecture key."""
+        here = (DeviceValue.identity == identity, DeviceValue.signature == signature, DeviceValue.metric == metric)
+
+        def read(connection: Connection) -> dict[str, dict[str, float]]:
+            slots = {
+                (metric, device) for device in connection.scalars(select(DeviceValue.device).where(*here).distinct())
+            }
+            found: dict[str, dict[str, float]] = defaultdict(dict)
+            for architecture, values in device_medians(connection, identity, signature, slots, None).items():
+                for (_, device), value in values.items():
+                    if math.isfinite(value.value):
+                        found[device][architecture] = value.value
+            return dict(found)
+
+        return self._read(read)
 
     def measured_devices(self) -> dict[str, int]:
         """How many architectures have a value on each device, by device identity."""
