@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from archfront.spaces._errors import ExportError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
-from archfront.spaces._task import Split, SplitName
+from archfront.spaces._task import Split
 from archfront.trainers._trainer import outputs_of
 
 __all__ = ["OnnxNetwork", "calibration_rows", "onnx_bytes", "quantised", "quiet", "scores"]
@@ -114,11 +114,11 @@ def calibration_rows(space: ModelSpace, config: Configuration) -> list[tuple[Ten
     return [tuple(t[i : i + CALIBRATION_BATCH] for t in inputs) for i in range(0, size, CALIBRATION_BATCH)]
 
 
-def scores(net: nn.Module, space: ModelSpace, config: Configuration, split: SplitName = "val") -> dict[str, float]:
-    """The task's metrics of a network quantised to eight bits, on a split. Raises ExportError."""
+def scores(net: nn.Module, space: ModelSpace, config: Configuration, split: Split | None = None) -> dict[str, float]:
+    """The task's metrics of a network quantised to eight bits, on a split (validation). Raises ExportError."""
     example = space.prepared_example(config)
     model = quantised(onnx_bytes(net, example, batched=space.signature.batched), calibration_rows(space, config))
-    data = space.prepared(config, space.task().split(split))
+    data = space.prepared(config, space.task().split("val") if split is None else split)
     return space.task().score(*data.chosen(outputs_of(OnnxNetwork(model), data, batch=SCORED_BATCH)))
 
 

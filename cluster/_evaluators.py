@@ -25,7 +25,8 @@ from archfront.spaces._lookup import LookupSpace
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import Supernet
-from archfront.trainers._slice import calibrated_subnet, load_bank
+from archfront.spaces._task import Split
+from archfront.trainers._slice import calibrated_subnet, load_bank, validation_part
 from archfront.trainers._trainer import Trainer, outputs_of
 from archfront.trainers._types import Budget
 
@@ -110,13 +111,15 @@ class TrainingEvaluator:
 
 @dataclass(frozen=True)
 class SliceEvaluator:
-    """Cut a sub-network out of a trained bank, recalibrate it, evaluate it: no training."""
+    """Cut a sub-network out of a trained bank, recalibrate it, evaluate it on a part of the validation split: no
+    training."""
 
     trains: ClassVar[bool] = False
     space: ModelSpace
     bank: str
     bank_path: str
     variants: tuple[Device, ...] = ()
+    validation_fraction: float = 1.0
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """One report."""
@@ -124,9 +127,10 @@ class SliceEvaluator:
         with turns.take():
             own = {name: value for name, value in config.items() if name in self.space.search_space}
             net = calibrated_subnet(self.loaded(), own)
-            data = self.space.prepared(own, self.space.task().split("val"))
+            part = validation_part(self.space, self.validation_fraction)
+            data = self.space.prepared(own, part)
             metrics = self.space.task().score(*data.chosen(outputs_of(net, data)))
-            quality, error = _with_variants(metrics, net, self.space, own, self.variants)
+            quality, error = _with_variants(metrics, net, self.space, own, self.variants, part)
             costs = analytic_costs(self.space, own)
         report(1, metrics)
         return TrialResult(proposal, "ok", quality, {}, costs, "sliced", 0, turns.seconds, error)
@@ -143,13 +147,18 @@ def _loaded(space: ModelSpace, bank: str, path: str) -> Supernet:
 
 
 def _with_variants(
-    metrics: Mapping[str, float], net: nn.Module, space: ModelSpace, config: Configuration, variants: Sequence[Device]
+    metrics: Mapping[str, float],
+    net: nn.Module,
+    space: ModelSpace,
+    config: Configuration,
+    variants: Sequence[Device],
+    split: Split | None = None,
 ) -> tuple[dict[str, float], str]:
     """The metrics, and those on each variant under "metric@device": NaN where the network cannot run, and why."""
     quality, errors = dict(metrics), []
     for device in variants:
         try:
-            own: Mapping[str, float] = scores(net, space, config)
+            own: Mapping[str, float] = scores(net, space, config, split)
         except ExportError as error:
             own = dict.fromkeys(metrics, math.nan)
             errors.append(f"on device {device.name!r}: {error}")

@@ -72,7 +72,7 @@ class Plan:
         if isinstance(space, LookupSpace):
             evaluator = LookupEvaluator(space, budget.epochs)
         elif bank is not None:
-            evaluator = SliceEvaluator(space, *bank, variants)
+            evaluator = SliceEvaluator(space, *bank, variants, record.options.get("validation_fraction", 1.0))
         else:
             trainers.load(record.trainer)
             start = record.options.get("start_weights")

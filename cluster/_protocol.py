@@ -25,12 +25,13 @@ def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) 
     if request.supernet is None:
         begun = {} if request.start_weights is None else {"start": request.start_weights[0]}
         return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction, **begun})
+    part = {} if request.validation_fraction == 1 else {"validation_fraction": request.validation_fraction}
     if request.supernet == "train":
         settings = {name: list(value) for name, value in sorted(request.settings.items())}
         recipe = {"trainer": trainer, "epochs": epochs, "settings": settings, "seed": request.train_seed}
-        return _hash({"sliced": recipe, "calibration": 512, "data_fraction": request.data_fraction})
+        return _hash({"sliced": recipe, "calibration": 512, "data_fraction": request.data_fraction, **part})
     bank = load_bank(space, request.supernet)
-    return _hash({"sliced": bank_hash(bank), "calibration": 512})
+    return _hash({"sliced": bank_hash(bank), "calibration": 512, **part})
 
 
 def protocol_of_function(function: str | Callable[..., Any] | None, epochs: int) -> str:

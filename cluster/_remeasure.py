@@ -27,6 +27,7 @@ from archfront.predictors.few_shot import FewShot
 from archfront.search._types import FOUND, Configuration, Evaluation, Kind, Value
 from archfront.spaces._errors import ArchfrontError, ExportError, UnknownNameError
 from archfront.spaces._lookup import LookupSpace
+from archfront.trainers._slice import validation_part
 
 __all__ = ["Remeasured", "measure_studies"]
 
@@ -201,7 +202,8 @@ def _quality(store: Store, plan: Plan, key: str, config: Configuration, missing:
         missing[key] = str(error)
         return {}
     try:
-        return {metric: Value(x, kind) for metric, x in scores(net, plan.space, config).items()}
+        split = validation_part(plan.space, plan.record.options.get("validation_fraction", 1.0))
+        return {metric: Value(x, kind) for metric, x in scores(net, plan.space, config, split).items()}
     except ExportError as error:
         missing[key] = str(error)
         return {metric.name: Value(math.nan, kind) for metric in plan.space.task().metrics}

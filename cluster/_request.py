@@ -62,6 +62,7 @@ class Request:
     start_weights: tuple[str, str] | None = None
     epochs: int | None = None
     data_fraction: float = 1.0
+    validation_fraction: float = 1.0
     settings: Mapping[str, Setting] = field(default_factory=dict)
     trials: int | None = None
     minutes: float | None = None
@@ -188,6 +189,10 @@ def _check_choices(request: Request) -> None:
         raise UsageError(f"max_failures={request.max_failures} must be at least 0")
     if not request.patience > 0:
         raise UsageError(f"patience={request.patience:g} seconds must be above 0")
+    if not 0 < request.validation_fraction <= 1:
+        raise UsageError(f"validation_fraction={request.validation_fraction:g} must lie in (0, 1]")
+    if request.validation_fraction < 1 and request.supernet is None:
+        raise UsageError("--validation-fraction is of slices: a training is scored on all rows", "give --supernet")
     if request.scheduler != "none" and request.reproducible:
         raise UsageError(f"--scheduler {request.scheduler} depends on timing", "leave --reproducible out")
     if request.scheduler != "none" and request.supernet is not None:
@@ -338,6 +343,7 @@ def _options(request: Request) -> dict[str, Any]:
         "supernet": located(request.supernet),
         "start_weights": None if request.start_weights is None else list(request.start_weights),
         "data_fraction": request.data_fraction,
+        "validation_fraction": request.validation_fraction,
         "settings": {name: list(setting) for name, setting in request.settings.items()},
         "start": [dict(config) for config in request.start],
         "default": request.default,

@@ -18,11 +18,19 @@ from archfront.spaces._errors import DataError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._supernet import Supernet
-from archfront.spaces._task import SplitName
+from archfront.spaces._task import Split, SplitName
 from archfront.trainers._recalibrate import recalibrate
-from archfront.trainers._trainer import outputs_of
+from archfront.trainers._trainer import derived_seed, fraction_of, outputs_of
 
-__all__ = ["bank_hash", "calibrated_subnet", "evaluate_slice", "load_bank", "save_bank", "sliced_space"]
+__all__ = [
+    "bank_hash",
+    "calibrated_subnet",
+    "evaluate_slice",
+    "load_bank",
+    "save_bank",
+    "sliced_space",
+    "validation_part",
+]
 
 FORMAT = "archfront-bank-1"
 
@@ -38,6 +46,12 @@ def calibrated_subnet(bank: Supernet, config: Configuration) -> nn.Module:
     space = bank.space
     net = bank.extract(config)
     return recalibrate(net, space.prepared(config, space.task().split("train")))
+
+
+def validation_part(space: ModelSpace, fraction: float) -> Split:
+    """The task's validation split, or a random part of it, always the same."""
+    split = space.task().split("val")
+    return split if fraction == 1 else fraction_of(split, fraction, derived_seed("validation", space.task().identity))
 
 
 def evaluate_slice(bank: Supernet, config: Configuration, split: SplitName = "val") -> dict[str, float]:

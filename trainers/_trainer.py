@@ -91,7 +91,7 @@ class Trainer(ABC):
         """A split as the task has it, on the trainer's device; of "train" the budget's share."""
         split = self.task.split(name)
         if name == "train" and self.budget.data_fraction < 1:
-            split = _fraction(split, self.budget.data_fraction, derived_seed(self.seed, "fraction"))
+            split = fraction_of(split, self.budget.data_fraction, derived_seed(self.seed, "fraction"))
         return _moved(split, self.device)
 
     def data(self, name: SplitName) -> Split:
@@ -126,7 +126,7 @@ def _moved(split: Split, device: str) -> Split:
     return Split(tuple(t.to(device) for t in split.inputs), split.target.to(device), rows)
 
 
-def _fraction(split: Split, fraction: float, seed: int) -> Split:
+def fraction_of(split: Split, fraction: float, seed: int) -> Split:
     """A random part of the rows, at least one."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     kept = order[: max(1, round(fraction * len(split)))]

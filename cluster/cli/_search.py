@@ -51,6 +51,9 @@ def search(
         typer.Option("--set", help="NAME=VALUE fixes, NAME=LOW..HIGH narrows; also trainer.* and strategy.*"),
     ] = None,
     supernet: Annotated[str | None, typer.Option(help="train, or a supernet FILE: evaluate slices of it.")] = None,
+    validation_fraction: Annotated[
+        float, typer.Option(help="With --supernet: the share of the validation rows that slices are scored on.")
+    ] = 1.0,
     trainer: Annotated[str | None, typer.Option(help="How configurations are trained.")] = None,
     scheduler: Annotated[str, typer.Option(help="Early stopping: none, asha, moasha, median.")] = "none",
     workers: Annotated[int | None, typer.Option(help="Parallel trials; 0: in this process, without Ray.")] = None,
@@ -101,6 +104,7 @@ def search(
         "epochs": epochs,
         "settings": settings,
         "supernet": supernet,
+        "validation_fraction": validation_fraction,
         "trainer": trainer,
         "scheduler": scheduler,
         "seed": seed,

@@ -177,6 +177,19 @@ class TestModelSpace:
 
 
 class TestSupernet:
+    def test_slices_are_scored_on_a_part_of_the_validation_rows(self, store: Store) -> None:
+        given = {"supernet": "train", "epochs": 2, "settings": {"dropout": (0.0,)}}
+        toy(store, "whole", **given).run(trials=4)
+        again = toy(store, "part", **given, validation_fraction=0.25)
+        assert again.run(trials=4)["reused"] == 0
+        rows = 0.25 * len(again._own_space().task().split("val"))  # type: ignore[union-attr]
+        errors = [e.values["error"].value * rows for _, _, e in store.told("part")]
+        assert errors == pytest.approx([round(error) for error in errors])
+        with pytest.raises(UsageError, match="--validation-fraction is of slices"):
+            toy(store, "none", validation_fraction=0.5).run(trials=1)
+        with pytest.raises(UsageError, match=r"validation_fraction=1.5 must lie in \(0, 1\]"):
+            toy(store, "none", supernet="train", validation_fraction=1.5).run(trials=1)
+
     def test_a_trained_bank_serves_every_configuration(self, store: Store) -> None:
         study = toy(store, supernet="train", epochs=3, settings={"dropout": (0.0,)})
         study.run(trials=6)
