@@ -15,7 +15,7 @@ from archfront.search._population import default_population
 from archfront.search._strategy import Capabilities, Strategy, Suggestion
 from archfront.search._types import Configuration, Constraint, Evaluation
 from archfront.spaces._adapters import to_optuna
-from archfront.spaces._choices import Ordinal
+from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._numbers import Real
 from archfront.spaces._search_space import SearchSpace
@@ -30,6 +30,7 @@ __all__ = ["Optuna"]
 
 VARIANTS = {
     "brute_force": "BruteForceSampler",
+    "cmaes": "CmaEsSampler",
     "gp": "GPSampler",
     "nsgaii": "NSGAIISampler",
     "nsgaiii": "NSGAIIISampler",
@@ -38,19 +39,17 @@ VARIANTS = {
     "tpe": "TPESampler",
 }
 REFUSED = {
-    "cmaes": (
-        "keeps its search distribution as a pickle in Optuna's own storage, from which no study could be resumed",
-        "use optuna:tpe or optuna:gp",
-    ),
     "grid": ("needs a grid laid by hand", "optuna:brute_force lists every configuration of a finite space"),
     "partial_fixed": ("is no search of its own", "fix parameters with --set NAME=VALUE"),
 }
 """Optuna's other samplers: why not, and what instead."""
 
-UNCONDITIONAL = ("gp", "qmc")
+UNCONDITIONAL = ("cmaes", "gp", "qmc")
 """Samplers that draw whatever is not in every trial at random (Optuna warns): refused where that would happen."""
 
 GENETIC = ("nsgaii", "nsgaiii")
+GENERATIONS = ("cmaes", *GENETIC)
+"""Samplers that go by generations."""
 STUDY = "archive"
 REPEATS = 4
 """How many suggestions beyond those wanted a study is asked for, when it gives what was seen already."""
@@ -60,7 +59,7 @@ ZERO = "=0"
 
 
 class Optuna(Strategy):
-    """`variant` names the sampler: brute_force, gp, nsgaii, nsgaiii, qmc, random or tpe (Optuna 5).
+    """`variant` names the sampler: brute_force, cmaes, gp, nsgaii, nsgaiii, qmc, random or tpe (Optuna 5).
 
     Nothing is kept but the archive. At every ask a sampler, seeded by one draw of `self.rng` (so that a second try
     differs and a resumed study does not), meets a study rebuilt in memory: told evaluations are COMPLETE trials with
@@ -73,6 +72,9 @@ class Optuna(Strategy):
     - nsgaii, nsgaiii: the generation of an evaluation is its place among the told, divided by `population` (default:
       a fifth of the trials within 4..50). One after another this is Optuna's own rule; with several pending, a late
       one counts for the next generation. Optuna draws conditional parameters of children at random.
+    - cmaes: generations likewise (`population`: by default 4 + 3 ln d, Hansen's). Its distribution, which Optuna keeps
+      as a pickle in its storage, is found again by telling a new one generation after generation. One objective,
+      numbers and ordinals only, no constraints.
     - gp, qmc: no conditional parameters. qmc is a scrambled Sobol sequence; its position is the only state.
     - brute_force: finite spaces, every configuration once.
     """
@@ -90,7 +92,7 @@ class Optuna(Strategy):
             raise UnknownNameError.of("Optuna sampler", variant, VARIANTS)
         super().__init__(*base, **rest)
         self.variant, self.startup = variant, startup
-        self.population = default_population(self.budget.trials, 50) if population is None else population
+        self.population = self._usual_population() if population is None else population
         if startup < 1:
             raise UsageError(f"startup={startup} must be at least 1")
         if self.population < 2:
@@ -102,9 +104,22 @@ class Optuna(Strategy):
         """Of `told`, by key within a batch: the order inside a batch must not matter."""
         self._attributes: dict[str, Any] = {}
         """What samplers keep on the study: the position of qmc (state), parents by generation (found again)."""
+        self._distribution: dict[str, str] = {}
+        """What cmaes keeps on a trial: its distribution after `_generations` of them (found again)."""
+        self._generations = 0
+
+    def _usual_population(self) -> int:
+        if self.variant == "cmaes":
+            return 4 + int(3 * math.log(len(self.space)))
+        return default_population(self.budget.trials, 50)
 
     def _check_space(self) -> None:
         name = f"optuna:{self.variant}"
+        if self.variant == "cmaes" and len(self.objectives) > 1:
+            raise UsageError(f"{name} has one objective, not {len(self.objectives)}", "use optuna:tpe")
+        categorical = [p.name for p in self.space if isinstance(p, Categorical)]
+        if self.variant == "cmaes" and categorical:
+            raise UsageError(f"{name} cannot search the categorical parameter {categorical[0]!r}", "use optuna:tpe")
         if self.variant in UNCONDITIONAL and self._conditional:
             raise UsageError(
                 f"{name} cannot search the conditional or log-or-zero parameter {self._conditional[0]!r}",
@@ -113,7 +128,7 @@ class Optuna(Strategy):
         continuous = [p.name for p in self.space if isinstance(p, Real) and p.low < p.high]
         if self.variant == "brute_force" and continuous:
             raise UsageError(f"{name} cannot list the values of the real parameter {continuous[0]!r}", "use optuna:tpe")
-        if self.variant == "qmc" and self.constraints:
+        if self.variant in ("cmaes", "qmc") and self.constraints:
             raise UsageError(f"{name} knows no constraints", "use optuna:tpe")
 
     def learn(self, evaluations: Sequence[Evaluation]) -> None:
@@ -182,6 +197,8 @@ class Optuna(Strategy):
             storage.set_study_system_attr(study_id, name, value)
         if self.variant in GENETIC:
             self._select_parents(storage)
+        if self.variant == "cmaes" and self._adapted():
+            return self._rebuilt(seed)
         return optuna.load_study(study_name=STUDY, storage=storage, sampler=self._sampler(seed))
 
     def _trials(self) -> Iterator[FrozenTrial]:
@@ -190,7 +207,9 @@ class Optuna(Strategy):
         if self.variant == "qmc":  # takes the domains of the first trial that is complete, and nothing else
             yield self._frozen(self.space.default, TrialState.COMPLETE, [0.0] * len(self.objectives))
             return
-        yield from self._complete
+        for trial in self._complete[:1]:
+            yield _with_attributes(trial, self._distribution)
+        yield from self._complete[1:]
         yield from (self._frozen(e.config, TrialState.FAIL) for e in self.unusable)
         yield from (self._frozen(p.config, TrialState.RUNNING) for p in self.pending)
 
@@ -204,10 +223,31 @@ class Optuna(Strategy):
             sampler.get_parent_population(study, generation)
             self._attributes = dict(storage.get_study_system_attrs(study._study_id))
 
+    def _adapted(self) -> bool:
+        """Tell the distribution of cmaes the generations that are complete; whether there were any it did not know."""
+        import optuna
+
+        generations, before = max(0, len(self._complete) - 1) // self.population, self._generations
+        while self._generations < generations:
+            storage = optuna.storages.InMemoryStorage()
+            study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], STUDY)
+            first = 1 + self._generations * self.population  # the very first says what there is to search, no more
+            for i, trial in enumerate(self._complete[first : first + self.population]):
+                kept = self._distribution if i == 0 else {}
+                storage.create_new_trial(study_id, template_trial=_with_attributes(trial, kept))
+            sampler = self._sampler(int(np.random.default_rng([self.seed, self._generations]).integers(2**31)))
+            study = optuna.load_study(study_name=STUDY, storage=storage, sampler=sampler)
+            study.ask(self._domains)
+            attributes = storage.get_all_trials(study_id)[-1].system_attrs
+            self._distribution = {n: v for n, v in attributes.items() if n.startswith(sampler._attr_key_optimizer)}
+            self._generations += 1
+        return self._generations > before
+
     def _sampler(self, seed: int) -> Any:
         from optuna import samplers
 
         settings: dict[str, dict[str, Any]] = {
+            "cmaes": {"popsize": self.population, "warn_independent_sampling": False},
             "gp": {"n_startup_trials": self.startup, "warn_independent_sampling": False},
             "nsgaii": {"population_size": self.population},
             "nsgaiii": {"population_size": self.population},
@@ -227,9 +267,11 @@ class Optuna(Strategy):
 
         parameters = parameters_of(self.space, config)
         attributes: dict[str, Any] = {}
-        if values is not None and self.variant in GENETIC:
-            key = getattr(samplers, VARIANTS[self.variant])._get_generation_key()
-            attributes[key] = len(self._complete) // self.population
+        if values is not None and self.variant in GENERATIONS:
+            cls = getattr(samplers, VARIANTS[self.variant])
+            late = self.variant == "cmaes"
+            key = cls()._attr_key_generation if late else cls._get_generation_key()
+            attributes[key] = (len(self._complete) - late) // self.population
         trial = FrozenTrial(
             number=-1,
             trial_id=-1,
@@ -247,6 +289,15 @@ class Optuna(Strategy):
         # a storage copies its templates; what they hold never changes, and a deep copy costs a hundred times more
         vars(trial)["__deepcopy__"] = lambda memo: copy.copy(trial)
         return trial
+
+
+def _with_attributes(trial: FrozenTrial, attributes: Mapping[str, str]) -> FrozenTrial:
+    if not attributes:
+        return trial
+    other = copy.copy(trial)
+    other.system_attrs = {**trial.system_attrs, **attributes}
+    vars(other)["__deepcopy__"] = lambda memo: copy.copy(other)
+    return other
 
 
 def domains_of(space: SearchSpace) -> dict[str, BaseDistribution]:

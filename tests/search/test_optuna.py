@@ -48,6 +48,7 @@ EVERYTHING = SearchSpace(
 )
 PLANE = SearchSpace(Real("x", 0, 1), Real("y", 0, 1), Ordinal("k", (1, 2, 4)))
 ERROR, SIZE = Objective("error", "min"), Objective("params_m", "min")
+BOTH = ((ERROR,), (ERROR, SIZE))
 KIT = sorted(set(VARIANTS) - {"gp"})
 """gp takes about a tenth of a second per ask: the laws of resume and refusal below run over it, not the whole kit."""
 
@@ -146,8 +147,13 @@ def test_the_rebuilt_study_holds_the_archive() -> None:
 
 
 @experimental
-@pytest.mark.parametrize("variant", ["tpe", "nsgaii", "nsgaiii", "gp"])
-@pytest.mark.parametrize("objectives", [(ERROR,), (ERROR, SIZE)], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("variant", "objectives"),
+    [
+        *((variant, objectives) for variant in ("tpe", "nsgaii", "nsgaiii", "gp") for objectives in BOTH),
+        ("cmaes", (ERROR,)),
+    ],
+)
 def test_a_native_study_that_was_told_the_same_asks_for_the_same(variant: str, objectives: Sequence[Objective]) -> None:
     """Told one by one, a study that lived all the time and our rebuilt one agree on the next trial."""
     strategy = make(variant, objectives, startup=5, population=5)
@@ -193,10 +199,10 @@ def test_pending_trials_move_tpe_away() -> None:
 # -- search
 
 
-@pytest.mark.parametrize("variant", ["tpe", "gp"])
+@pytest.mark.parametrize("variant", ["tpe", "gp", "cmaes"])
 def test_the_optimum_is_approached(variant: str) -> None:
     strategy = make(variant, (ERROR,), seed=1)
-    run(strategy, 40 if variant == "tpe" else 25)
+    run(strategy, 25 if variant == "gp" else 40)
     assert strategy.losses.min() < 0.02
 
 
@@ -235,7 +241,8 @@ def test_resume_at_every_third_step_gives_the_same_keys(variant: str) -> None:
     space = PLANE if variant != "brute_force" else TOY_SPACES["categorical"]
 
     def fresh() -> Optuna:
-        return make(variant, space=space, startup=4, population=4, seed=2)
+        objectives = (ERROR,) if variant == "cmaes" else (ERROR, SIZE)
+        return make(variant, objectives, space=space, startup=4, population=4, seed=2)
 
     def told(strategy: Strategy, proposals: Sequence[Proposal]) -> list[Evaluation]:
         numbers = {"error": Value(0.0, "trained")}
@@ -312,6 +319,9 @@ def test_samplers_that_cannot_work_here_are_refused_with_the_reason(variant: str
         ("gp", {"space": EVERYTHING}, "conditional or log-or-zero parameter 'width\\[0\\]'"),
         ("qmc", {"space": SearchSpace(Real("decay", 1e-3, 1, log=True, zero=True))}, "'decay'"),
         ("qmc", {"constraints": [Constraint("error", "<=", 1.0)]}, "knows no constraints"),
+        ("cmaes", {}, "has one objective, not 2"),
+        ("cmaes", {"objectives": (ERROR,), "space": SearchSpace(Categorical("a", ("x", "y")))}, "categorical.*'a'"),
+        ("cmaes", {"objectives": (ERROR,), "constraints": [Constraint("error", "<=", 1.0)]}, "knows no constraints"),
         ("brute_force", {}, "real parameter 'x'"),
         ("tpe", {"startup": 0}, "startup=0"),
         ("nsgaii", {"population": 1}, "population=1"),
