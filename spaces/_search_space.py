@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archfront.spaces import _vary
+from archfront.spaces import _encodings, _vary
 from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import Condition, Scalar
 from archfront.spaces._count import count_configurations
@@ -313,54 +313,27 @@ class SearchSpace:
 
     def to_ints(self, configs: Sequence[Configuration]) -> NDArray[np.int64]:
         """Genomes (n, parameters) of canonical configurations."""
-        codes = self.encode(configs)
-        return np.stack([p.to_ints(codes[:, i]) for i, p in enumerate(self.parameters)], axis=1)
+        return _encodings.to_ints(self, configs)
 
     def from_ints(self, ints: NDArray[np.int64]) -> list[Configuration]:
         """Canonical configurations of genomes (n, parameters); exact inverse of `to_ints` up to the bins of reals.
 
         Raises ConfigurationError for a gene outside of its `cardinalities`.
         """
-        if ints.ndim != 2 or ints.shape[1] != len(self):
-            raise ConfigurationError(f"genomes of shape {ints.shape} must have the shape (n, {len(self)})")
-        bad = np.argwhere((ints < 0) | (ints >= np.array(self.cardinalities)))
-        if len(bad):
-            row, column = bad[0]
-            p = self.parameters[column]
-            raise ConfigurationError(f"genome {row}: {p.name} = {ints[row, column]} is not in 0..{p.cardinality - 1}")
-        columns = [p.from_ints(ints[:, i]) for i, p in enumerate(self.parameters)]
-        return self.decode(self.settled(np.stack(columns, axis=1)))
+        return _encodings.from_ints(self, ints)
 
     @cached_property
     def feature_names(self) -> list[str]:
         """Column names of `to_features`."""
-        return [name for p in self.parameters for name in self._feature_names(p)]
-
-    def _feature_names(self, parameter: Parameter) -> list[str]:
-        return [*parameter.feature_names, *([f"{parameter.name}:active"] if parameter.when else [])]
+        return [name for p in self.parameters for name in _encodings.feature_names(p)]
 
     def to_features(self, configs: Sequence[Configuration]) -> Floats:
         """Columns (n, features) in 0..1: one-hot choices, ranks, scaled numbers, all zero when inactive."""
-        codes = self.encode(configs)
-        active = self.active(codes)
-        blocks = []
-        for i, parameter in enumerate(self.parameters):
-            on = active[:, i : i + 1]
-            blocks.append(parameter.features(codes[:, i]) * on)
-            if parameter.when:
-                blocks.append(on.astype(np.float64))
-        return np.concatenate(blocks, axis=1)
+        return _encodings.to_features(self, configs)
 
     def to_graph(self, config: Configuration) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
         """Nodes (N, F), mask (N, N), positions (N): one node per parameter that holds its features, all connected."""
-        row = self.to_features([config])[0]
-        nodes = np.zeros((len(self), len(row)))
-        at = 0
-        for i, parameter in enumerate(self.parameters):
-            width = len(self._feature_names(parameter))
-            nodes[i, at : at + width] = row[at : at + width]
-            at += width
-        return nodes, np.ones((len(self), len(self)), bool), np.arange(len(self))
+        return _encodings.to_graph(self, config)
 
     # -- derived spaces
 
