@@ -15,6 +15,7 @@ from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import FrontPoint, FrontResult, Store, cheapest_first
 from archfront.predictors._few_shot_devices import LEAST, Known, OtherDevices, tabulated
+from archfront.predictors._predictor import Predictor
 from archfront.search._types import Configuration, Constraint, Objective, Value
 from archfront.spaces._errors import UsageError
 from archfront.spaces._metric import METRICS
@@ -75,7 +76,7 @@ def predicted_front(
     whole = [p for p in points if all(n in p.values and math.isfinite(p.values[n].value) for n in names)]
     fitting = [p for p in whole if all(c.violation(p.metrics[c.metric]) <= 0 for c in where if c.metric in p.metrics)]
     front = replace(every, points=cheapest_first(every.objectives, _best(every, fitting)))
-    return PredictedFront(front, learned, others, len(points) - len(whole))
+    return PredictedFront(front, learned, others, sum(any(n not in p.values for n in names) for p in points))
 
 
 def _best(every: FrontResult, points: Sequence[FrontPoint]) -> list[FrontPoint]:
@@ -104,34 +105,22 @@ class _Guess:
         name: str,
         parameters: Mapping[str, Any],
     ) -> _Guess:
-        metric, own = objective.metric, {p.key: plan.own(dict(p.config)) for p in every.points}
-        labels = {p.key: p.values[objective.name].value for p in every.points if objective.name in p.values}
-        labels = {key: value for key, value in labels.items() if math.isfinite(value)}
-        make, space = predictors.load(name), plan.space.search_space
-        known, context = known_elsewhere(store, plan, metric, str(every.device), list(own.values())), plan.context()
-        told = OtherDevices(context.model_space, context.task, context.exact, known.values if known.names else None)
-        if (refusal := make.supports(told)) is not None:
-            raise UsageError(
-                f"predictor {name!r} cannot be used here: {refusal}",
-                "measure these architectures on other devices too, or give --predictor gaussian_process",
-            )
-        if len(labels) < make.minimum:
-            raise UsageError(
-                f"{len(labels)} architectures are measured on {every.device}, {name} needs {make.minimum}",
-                f"archfront devices measure {every.device} --study STUDY --sample 20",
-            )
+        own = {p.key: plan.own(dict(p.config)) for p in every.points}
+        measured = {p.key: p.values[objective.name].value for p in every.points if objective.name in p.values}
+        labels = {key: value for key, value in measured.items() if math.isfinite(value)}  # the others cannot run there
+        make = predictors.load(name)
+        known = known_elsewhere(store, plan, objective.metric, str(every.device), list(own.values()))
+        told = _told(plan, known)
+        _refuse_too_little(make, name, told, len(labels), str(every.device))
         if name == "few_shot":
-            keys = [key for key, there in zip(own, known.has(list(own.values())), strict=True) if there]
-            parameters = {"pool": [own[key] for key in keys], **parameters}
-        else:
-            keys = list(own)
-        made = make(space, told, **parameters)
-        train = [key for key in keys if key in labels]
-        made.fit([own[key] for key in train], {metric: np.array([labels[key] for key in train])})
-        wanted = [key for key in keys if key not in labels]
+            own = {key: own[key] for key, there in zip(own, known.has(list(own.values())), strict=True) if there}
+            parameters = {"pool": list(own.values()), **parameters}
+        made = make(plan.space.search_space, told, **parameters)
+        train = [key for key in own if key in labels]
+        made.fit([own[key] for key in train], {objective.metric: np.array([labels[key] for key in train])})
         values: dict[str, Value] = {}
-        if wanted:
-            found = made.predict([own[key] for key in wanted])[metric]
+        if wanted := [key for key in own if key not in measured]:
+            found = made.predict([own[key] for key in wanted])[objective.metric]
             std = [None] * len(wanted) if found.std is None else [float(x) for x in found.std]
             means = zip(wanted, found.mean, std, strict=True)
             values = {key: Value(float(mean), "predicted", spread) for key, mean, spread in means}
@@ -144,6 +133,24 @@ class _Guess:
             replace(p, values={**p.values, name: self.values[p.key]}, kind="predicted") if p.key in self.values else p
             for p in points
         ]
+
+
+def _told(plan: Plan, known: ElsewhereKnown) -> OtherDevices:
+    context = plan.context()
+    return OtherDevices(context.model_space, context.task, context.exact, known.values if known.names else None)
+
+
+def _refuse_too_little(make: type[Predictor], name: str, told: OtherDevices, labels: int, device: str) -> None:
+    if (refusal := make.supports(told)) is not None:
+        raise UsageError(
+            f"predictor {name!r} cannot be used here: {refusal}",
+            "measure these architectures on other devices too, or give --predictor gaussian_process",
+        )
+    if labels < make.minimum:
+        raise UsageError(
+            f"{labels} architectures are measured on {device}, {name} needs {make.minimum}",
+            f"archfront devices measure {device} --study STUDY --sample 20",
+        )
 
 
 @dataclass(frozen=True)

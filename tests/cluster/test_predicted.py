@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from archfront.cluster._block_tables import block_latency, keep_table
 from archfront.cluster._predicted import predicted_front
 from archfront.cluster._remeasure import measure_studies
-from archfront.cluster.store import Store
+from archfront.cluster.store import DeviceSession, Store
 from archfront.cluster.study import Study
 from archfront.predictors.latency import LatencyTable
 from archfront.spaces import Configuration, Integer, Ordinal, Real, SearchSpace
@@ -103,6 +105,20 @@ def test_predicted_values_are_near_the_truth_and_marked(searched: Path) -> None:
         every = [p.values["error"].value for p in store.known_points(study="s", device="new").points]
         assert min(p.values["error"].value for p in found.result.points) == min(every), "all of the study stands for it"
         assert found.learned + len(guessed) <= TRIALS
+
+
+def test_what_cannot_run_there_is_not_predicted(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path / "copy")
+    with Store(f"sqlite:///{tmp_path}/copy/archfront.db") as store:
+        every = store.known_points(study="s", device="new")
+        found = predicted_front(store, study="s", device="new")
+        victim = next(p for p in found.result.points if p.kind == "predicted")
+        device = next(d.identity for d in store.devices() if d.name == "new")
+        place = (every.identity, every.signature, victim.architecture_key, device, "latency_ms")
+        store.add_device_sessions([DeviceSession(*place, math.nan, "cannot", study="s")])
+        after = predicted_front(store, study="s", device="new")
+        assert victim.architecture_key not in {p.architecture_key for p in after.result.points}
+        assert after.unknown == 0
 
 
 def test_another_predictor_needs_no_other_device(searched: Path) -> None:
