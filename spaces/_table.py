@@ -183,10 +183,18 @@ def column(frame: pd.DataFrame, name: str, where: str) -> Column:
 
 def genomes_of(space: SearchSpace, columns: Sequence[Iterable[Any]], where: str) -> NDArray[np.int64]:
     """Genomes from one column of values per parameter. Raises DataError that names the row with an unknown value."""
-    configs = []
-    for i, values in enumerate(zip(*columns, strict=True)):
-        config = dict(zip(space.names, (v.item() if isinstance(v, np.generic) else v for v in values), strict=True))
-        if problems := space.validate(config):
-            raise DataError(f"row {i} of {where}: {problems[0].message}")
-        configs.append(config)
-    return space.to_ints([space.canonicalise(c) for c in configs])
+    plain = [[v.item() if isinstance(v, np.generic) else v for v in values] for values in columns]
+    refused = []
+    for parameter, values in zip(space, plain, strict=True):
+        known = {one: parameter.problem(one[1]) for one in {(type(value), value) for value in values}}
+        row = next((i for i, value in enumerate(values) if known[type(value), value] is not None), None)
+        if row is not None:
+            refused.append((row, parameter, values[row]))
+    if refused:
+        row, parameter, value = min(refused, key=lambda one: one[0])
+        problem = parameter.problem(value)
+        assert problem is not None
+        raise DataError(f"row {row} of {where}: {parameter.name}: {problem[1]}")
+    codes = np.stack([p.encode(values) for p, values in zip(space, plain, strict=True)], axis=1)
+    codes = space.settled(codes)
+    return np.stack([p.to_ints(codes[:, i]) for i, p in enumerate(space)], axis=1)

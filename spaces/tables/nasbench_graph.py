@@ -83,18 +83,20 @@ def cell_graph(config: Configuration) -> Any:
     for node, parent in enumerate(config["links"], start=1):
         children[int(parent)].append(node)
 
-    def below(node: int) -> tuple[tuple[Any, ...], int]:
-        if not children[node]:
-            return (), 1
-        trees: list[Any] = []
-        outputs = 0
-        for child in children[node]:
-            grand, ends = below(child)
-            if operations[child - 1] == "skip":
-                trees += grand
-                outputs += ends
-            else:
-                trees.append((operations[child - 1], grand, ends))
-        return tuple(sorted(trees)), outputs
+    return _below(0, operations, children)
 
-    return below(0)
+
+def _below(node: int, operations: list[str], children: dict[int, list[int]]) -> tuple[tuple[Any, ...], int]:
+    """The sub-trees of a node, and how often its own value is an output."""
+    if not children[node]:
+        return (), 1
+    trees: list[Any] = []
+    outputs = 0
+    for child in children[node]:
+        grand, ends = _below(child, operations, children)
+        if operations[child - 1] == "skip":
+            trees += grand
+            outputs += ends
+        else:
+            trees.append((operations[child - 1], grand, ends))
+    return tuple(sorted(trees)), outputs
