@@ -23,6 +23,9 @@ __all__ = ["PREFIX", "Trainer", "derived_seed", "outputs_of"]
 PREFIX = "trainer."
 """A trainer's own parameters carry this prefix in configurations."""
 
+CPU_BATCH, GPU_BATCH = 64, 512
+"""Rows that are scored at once."""
+
 
 class Trainer(ABC):
     """Construct, then iterate `run()`: one report per epoch; stop by leaving the loop.
@@ -107,8 +110,10 @@ def derived_seed(*parts: int | str) -> int:
 
 
 @torch.no_grad()
-def outputs_of(net: nn.Module, split: Split, device: str = "cpu", *, batch: int = 512) -> Tensor:
-    """Outputs of a network for every row of a prepared split, in eval mode; the mode is restored."""
+def outputs_of(net: nn.Module, split: Split, device: str = "cpu", *, batch: int | None = None) -> Tensor:
+    """Outputs of a network for every row of a prepared split, in eval mode; the mode is restored. On a processor
+    `batch` is small by default: activations that are mapped anew for each call cost more than the calls do."""
+    batch = batch or (CPU_BATCH if device == "cpu" else GPU_BATCH)
     training = net.training
     net.eval().to(device)
     if split.rows is not None:
