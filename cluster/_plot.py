@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "new_figure", "plot_calibration", "plot_curve", "plot_curves", "plot_fronts", "saved_figure"]
 
 FORMATS = (".png", ".svg", ".pdf", ".html")
+OWN = "paper's own setting"
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5f0f40", "#386641")
 
 
@@ -76,7 +77,8 @@ def _draw(panel: Any, front: Front, across: int, up: int, colour: str) -> None:
         panel.plot(*zip(*points, strict=True), "o-", ms=5, lw=1.3, color=colour, zorder=3, label=label)
     _mark_guessed(panel, front, x, y, colour)
     if default is not None:
-        panel.plot(*default, "*", ms=13, color="black", zorder=4, label="paper's own setting")
+        label = None if OWN in panel.get_legend_handles_labels()[1] else OWN
+        panel.plot(*default, "*", ms=13, color="black", zorder=4, label=label)
 
 
 def _mark_guessed(panel: Any, front: Front, x: Objective, y: Objective, colour: str) -> None:
