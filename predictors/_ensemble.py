@@ -35,10 +35,10 @@ class Ensemble:
         for process, own in zip(self.processes, theta, strict=True):
             process.theta = np.array(own)
 
-    def tune(self, design: Floats, y: Floats, *, steps: int) -> None:
-        """At most `steps` L-BFGS iterations of each, on design (n, columns), labels (n,)."""
+    def tune(self, design: Floats, y: Floats, *, steps: int, afresh: int = 0) -> None:
+        """At most `steps` L-BFGS iterations of each, on design (n, columns), labels (n,); `afresh` from the start."""
         for process in self.processes:
-            process.tune(design, y, steps=steps)
+            process.tune(design, y, steps=steps, afresh=afresh)
 
     def conditioned(self, design: Floats, y: Floats) -> Belief:
         """The members given labels (n,)."""

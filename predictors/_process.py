@@ -8,6 +8,7 @@ where told points are dense, and never tries the exceptions).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +125,7 @@ class Process:
         self.theta = self._centre.copy()
         if not draw:  # only to break the symmetry of options
             self.theta[self._ends[1] : self._ends[-1]] = rng.normal(0, 0.5, entries)
+        self._first = self.theta.copy()
 
     # -- hyperparameters
 
@@ -149,16 +151,24 @@ class Process:
             column += own.shape[1]
         return matrix
 
-    def tune(self, design: Floats, y: Floats, *, steps: int) -> None:
-        """At most `steps` L-BFGS iterations from the present hyperparameters, on design (n, columns), labels (n,)."""
+    def tune(self, design: Floats, y: Floats, *, steps: int, afresh: int = 0) -> None:
+        """At most `steps` L-BFGS iterations from the present hyperparameters, on design (n, columns), labels (n,); and
+        `afresh` iterations from the first ones, if they end at more probable ones: few labels may have led astray."""
+        starts = [(self.theta, steps), (self._first, afresh)]
+        found = [self._climbed(start, design, y, limit) for start, limit in starts if limit]
+        loss, theta = min(found, key=lambda one: one[0])
+        if np.isfinite(loss):
+            self.theta = theta
+
+    def _climbed(self, start: Floats, design: Floats, y: Floats, steps: int) -> tuple[float, Floats]:
         from scipy.optimize import minimize
 
         bounds = list(zip(self._low, self._high, strict=True))
         found = minimize(
-            self.loss, self.theta, (design, y), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
+            self.loss, start, (design, y), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
         )
-        if np.isfinite(found.fun):
-            self.theta = np.asarray(found.x, np.float64)
+        loss = float(found.fun)
+        return loss if math.isfinite(loss) else math.inf, np.asarray(found.x, np.float64)
 
     def loss(self, theta: Floats, design: Floats, y: Floats) -> tuple[float, Floats]:
         """-log p(y | theta) p(theta) up to a constant, mean and variance at their best; and its gradient."""

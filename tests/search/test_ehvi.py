@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import moocore
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from archfront.search._improvement import (
     sorted_front,
 )
 from archfront.search._warp import Warp
+from archfront.search.ehvi import _doubled
 from archfront.spaces import Categorical, Equals, Integer, Ordinal, Real, Repeated, SearchSpace
 
 Floats = NDArray[np.float64]
@@ -91,6 +94,24 @@ class TestProcess:
         others = np.setdiff1d(np.arange(len(configs)), rows)
         assert np.corrcoef(mean[others], y[others])[0, 1] > 0.95
         assert std[rows].mean() < std[others].mean()
+
+    @pytest.mark.parametrize("astray", [True, False])
+    def test_a_fit_afresh_leaves_a_corner_and_never_a_better_place(self, astray: bool) -> None:
+        coordinates = Coordinates(CELLS)
+        configs = CELLS.sample(np.random.default_rng(2), 60)
+        design, y = coordinates(configs), np.array([np.log(values(c)["error"]) for c in configs])
+        y = (y - y.mean()) / y.std()
+        fresh = Process(coordinates)
+        fresh.tune(design, y, steps=40)
+        other = Process(coordinates)
+        if astray:
+            other.theta = other._low.copy()
+        else:
+            other.tune(design, y, steps=200)
+        before = other.loss(other.theta, design, y)[0]
+        other.tune(design, y, steps=1, afresh=40)
+        after = other.loss(other.theta, design, y)[0]
+        assert after <= min(before, fresh.loss(fresh.theta, design, y)[0]) + 1e-6
 
     def test_options_that_make_no_difference_are_one(self) -> None:
         coordinates = Coordinates(CELLS, idle=lambda config: {"op[1]"} if config["op[0]"] == "none" else set())
@@ -268,3 +289,12 @@ class TestAuto:
         name, why = choose(MIXED, [ERROR, COST], SearchBudget(100, None), stops=True)
         assert name == "random"
         assert "stopped early" in why
+
+
+def test_fits_begin_afresh_whenever_the_told_have_doubled() -> None:
+    fitted = [*range(20, 400, 5)]
+    again = [now for before, now in itertools.pairwise(fitted) if _doubled(before, now, 20)]
+    assert again == [40, 80, 160, 320]
+    assert not _doubled(0, 20, 20)
+    assert not _doubled(5, 25, 20), "the first fits came before the initial ones were all told"
+    assert _doubled(30, 95, 20), "many were told at once"
