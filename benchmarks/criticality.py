@@ -1,7 +1,7 @@
 """Does the criticality of a network at its initialisation tell how well it will train? Fresh networks of two spaces.
 
 The score was chosen as the best of six on the sixty networks it was first measured on; nothing here was used for that.
-Finished networks are kept in docs/results/criticality_networks.jsonl (not committed): a run that was killed goes on where it stopped.
+Finished networks are kept in docs/results/criticality_networks.jsonl: a run that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
