@@ -11,25 +11,12 @@ import pytest
 import torch
 
 from archfront import spaces
-from archfront.spaces import ModelSpace
 from archfront.spaces._errors import DataError, UnknownNameError
-from archfront.spaces._task import Signature, TensorSpec
 from archfront.spaces.supernets.transformer import Transformer
 from archfront.trainers._types import Budget
 from archfront.trainers._union import searched_space
 from archfront.trainers.backprop import Backprop
 from archfront.trainers.supernet import SupernetTrainer
-
-
-def of_size(variant: str, vocabulary: int, source: int = 30, target: int = 30) -> ModelSpace:
-    inputs = tuple(TensorSpec((length,), "int64", vocabulary) for length in (source, target))
-    return Transformer.of_signature(Signature("token_classification", inputs, vocabulary), variant)
-
-
-@pytest.fixture
-def small() -> ModelSpace:
-    return of_size("small", 75, 16, 16)
-
 
 # -- the made-up languages
 
