@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from archfront.cluster._trial import Evaluator
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import StudyRecord
 from archfront.predictors._context import Context, exact_of
+from archfront.predictors._workshop import InProcess, Workshop
 from archfront.search._strategy import Strategy, Suggestion, checked_configuration
 from archfront.search._types import Configuration, Proposal
 from archfront.spaces._costs import analytic_costs
@@ -39,6 +40,7 @@ class Plan:
     devices: Mapping[str, Device]
     evaluator: Evaluator
     files: TrialFiles
+    workshop: Workshop = field(default_factory=InProcess)
 
     @classmethod
     def of(
@@ -51,15 +53,17 @@ class Plan:
         evaluate: Callable[..., Any] | None = None,
         bank: tuple[str, str] | None = None,
         measure: bool = True,
+        workshop: Workshop | None = None,
     ) -> Plan:
         """Rebuild everything from the record. `space` and `evaluate` stand in for what lives only in a script; `bank`
-        is (hash, path) of the supernet; without `measure` the study's own devices need not be here. Raises UsageError
-        when something cannot be rebuilt."""
+        is (hash, path) of the supernet; without `measure` the study's own devices need not be here; `workshop` does the
+        strategy's heavy work. Raises UsageError when something cannot be rebuilt."""
+        workshop = workshop or InProcess()
         budget = Budget(record.options["epochs"], record.options["data_fraction"])
         if record.private:
             function = evaluate or _function(record)
             evaluator: Evaluator = FunctionEvaluator(function, budget, record.train_seed)
-            return cls(record, SearchSpace.from_dict(record.searched), None, {}, evaluator, files)
+            return cls(record, SearchSpace.from_dict(record.searched), None, {}, evaluator, files, workshop)
         space = space or bound_space(record)
         devices = {name: device_of(space, name, stored) for name in record.devices if measure}
         for name, device in devices.items():
@@ -78,7 +82,7 @@ class Plan:
             start = record.options.get("start_weights")
             begun = None if start is None else (start[0], start[1])
             evaluator = TrainingEvaluator(space, record.trainer, budget, record.train_seed, files, begun, variants)
-        return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files)
+        return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files, workshop)
 
     def strategy(self) -> Strategy:
         """A fresh strategy with the parameters that were resolved when the study was created."""
@@ -100,8 +104,8 @@ class Plan:
     def context(self) -> Context:
         """What strategies may ask beside told evaluations."""
         if self.model_space is None:
-            return Context()
-        return Context(self.model_space, self.model_space.task(), exact_of(self.costs))
+            return Context(workshop=self.workshop)
+        return Context(self.model_space, self.model_space.task(), exact_of(self.costs), self.workshop)
 
     @property
     def space(self) -> ModelSpace:

@@ -137,7 +137,7 @@ class _Guess:
 
 def _told(plan: Plan, known: ElsewhereKnown) -> OtherDevices:
     context = plan.context()
-    return OtherDevices(context.model_space, context.task, context.exact, known.values if known.names else None)
+    return OtherDevices(context.model_space, context.task, context.exact, known=known.values if known.names else None)
 
 
 def _refuse_too_little(make: type[Predictor], name: str, told: OtherDevices, labels: int, device: str) -> None:

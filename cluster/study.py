@@ -20,8 +20,10 @@ from archfront.cluster._request import FUNCTION_AND_MODEL, Request, record_of, s
 from archfront.cluster._table_hash import table_hash
 from archfront.cluster._trial import TrialResult
 from archfront.cluster._trial_files import TrialFiles
+from archfront.cluster._workshop import RayWorkshop
 from archfront.cluster.front import Front
 from archfront.cluster.store import Store, StudyRecord
+from archfront.predictors._workshop import Workshop
 from archfront.search._types import Constraint, Objective, SearchBudget
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._model_space import ModelSpace
@@ -147,7 +149,8 @@ class Study:
 
                     options = RayOptions(workers, address, verbose)
                     capacity = stack.enter_context(ray_cluster(options))
-                plan = self._plan(self._function, watch_supernet)
+                workshop = RayWorkshop() if workers or address else None
+                plan = self._plan(self._function, watch_supernet, workshop)
                 refuse_absent(list(plan.devices.values()))
                 first_ask = time.monotonic()
                 earlier = before.seconds - first_ask
@@ -228,7 +231,12 @@ class Study:
     def _stored_devices(self) -> dict[str, Device]:
         return {d.name: Device.of(d.definition) for d in self.store.devices() if d.definition}
 
-    def _plan(self, function: Callable[..., Any] | None, watch_supernet: BankWatch | None = None) -> Plan:
+    def _plan(
+        self,
+        function: Callable[..., Any] | None,
+        watch_supernet: BankWatch | None = None,
+        workshop: Workshop | None = None,
+    ) -> Plan:
         from archfront.cluster._bank import bank_of
 
         heard = watch_supernet or (lambda report, epochs: None)
@@ -241,6 +249,7 @@ class Study:
             space=space,
             evaluate=function,
             bank=None if space is None else bank_of(self.record, space, self.store, files, heard),
+            workshop=workshop,
         )
         self.store.put_devices([device.record() for device in plan.devices.values()])
         return plan

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from archfront.predictors._workshop import InProcess, Workshop
 from archfront.spaces._metric import METRICS
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
@@ -36,7 +37,8 @@ def exact_of(costs: Callable[[Configuration], Mapping[str, float]]) -> Exact:
 
 @dataclass(frozen=True)
 class Context:
-    """`exact(metric, configs)` returns analytic or looked-up values (n,), or None where they must be measured.
+    """`exact(metric, configs)` returns analytic or looked-up values (n,), or None where they must be measured;
+    `workshop` does heavy work, which a study on Ray keeps out of its own process.
 
     Contract kits and studies of a user's own function pass an empty one.
     """
@@ -44,6 +46,7 @@ class Context:
     model_space: ModelSpace | None = None
     task: Task | None = None
     exact: Exact = _nothing
+    workshop: Workshop = field(default_factory=InProcess)
 
     @property
     def idle(self) -> Callable[[Configuration], Collection[str]] | None:

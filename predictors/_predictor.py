@@ -87,6 +87,12 @@ class Predictor(ABC):
         name = registered_name(type(self))
         raise TypeError(f"predictor {name!r} declares capability differentiable: it must write torch_mean")
 
+    def torch_noisy(self, model: Model) -> Callable[[Tensor, Tensor], Tensor]:
+        """What each of its networks says of noised matrices: x (n, rows, columns) with entries around -1 and 1, and
+        times (n,) of its own diffusion, to (networks, n); for capability `noise_aware`."""
+        name = registered_name(type(self))
+        raise TypeError(f"predictor {name!r} declares capability noise_aware: it must write torch_noisy")
+
     # -- what the base gives
 
     def generator(self) -> np.random.Generator:
@@ -197,6 +203,15 @@ class Predictor(ABC):
         if metric not in self._models:
             raise UnknownNameError.of("metric of this predictor", metric, self._models)
         return self.torch_mean(self._models[metric])
+
+    @final
+    def noisy(self, metric: str) -> Callable[[Tensor, Tensor], Tensor]:
+        """`torch_noisy` of a metric that was learned. Raises UsageError without capability `noise_aware`."""
+        if not self.capabilities.noise_aware:
+            raise UsageError(f"predictor {registered_name(type(self))!r} knows no noise", "choose noise_aware")
+        if metric not in self._models:
+            raise UnknownNameError.of("metric of this predictor", metric, self._models)
+        return self.torch_noisy(self._models[metric])
 
     @final
     def gradient(self, features: Floats, metric: str) -> Floats:

@@ -60,7 +60,7 @@ class FewShot(Predictor):
     ) -> None:
         if known is not None:
             given = context or Context()
-            context = OtherDevices(given.model_space, given.task, given.exact, known)
+            context = OtherDevices(given.model_space, given.task, given.exact, known=known)
         super().__init__(search_space, context, **rest)
         self._pool = pool
 

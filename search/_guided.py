@@ -43,6 +43,19 @@ class Guess:
             violations += [constraint.violation(float(value)) for value in values[constraint.name]]
         return losses, spread, violations
 
+    def feasibility(self, configs: Sequence[Configuration]) -> Floats:
+        """Probability (n,) that every constraint holds; 0 or 1 where a spread is unknown."""
+        from scipy.special import ndtr
+
+        probability = np.ones(len(configs))
+        if self.strategy.constraints:
+            values, spreads = self.values(configs)
+            for constraint in self.strategy.constraints:
+                margin = constraint.bound - values[constraint.name]
+                margin = margin if constraint.operator == "<=" else -margin
+                probability *= ndtr(margin / np.maximum(spreads[constraint.name], 1e-12))
+        return probability
+
     def values(self, configs: Sequence[Configuration]) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Raw values (n,) and standard deviations (n,) by the names of objectives and constraints."""
         values: dict[str, Floats] = {}

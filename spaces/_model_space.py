@@ -24,6 +24,7 @@ from archfront.spaces._parameter import Floats
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Signature, Split, Task
+from archfront.spaces._wiring import Wiring
 
 __all__ = ["ModelSpace", "Recipe"]
 
@@ -111,6 +112,10 @@ class ModelSpace(ABC):
         of cells gives the cell's own graph.
         """
         return self.search_space.to_graph(config)
+
+    def wiring(self) -> Wiring | None:
+        """How the decisions hang together, for generators; None: every one may depend on every other."""
+        return None
 
     def idle(self, config: Configuration) -> Collection[str]:
         """Names of active parameters on which the network's output does not depend in this configuration."""

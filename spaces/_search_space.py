@@ -17,6 +17,7 @@ from archfront.spaces._choices import Categorical, Ordinal
 from archfront.spaces._condition import Condition, Scalar
 from archfront.spaces._count import count_configurations
 from archfront.spaces._errors import ConfigurationError, UnknownNameError, UsageError
+from archfront.spaces._numbers import Real
 from archfront.spaces._parameter import Floats, Parameter, Repeated
 
 __all__ = ["Configuration", "Problem", "SearchSpace"]
@@ -361,6 +362,12 @@ class SearchSpace:
     def restrict(self, removed: Mapping[str, Sequence[Any]]) -> SearchSpace:
         """Without these values; `parent` then holds the id of this space."""
         return self._changed(removed, lambda p, v: p.without(v))
+
+    def binned(self, bins: int) -> SearchSpace:
+        """With `bins` declared by the real parameters that have none."""
+        return self._derived(
+            replace(p, bins=bins) if isinstance(p, Real) and p.bins is None and p.size > 1 else p for p in self
+        )
 
     def _changed(self, changes: Mapping[str, Any], change: Any) -> SearchSpace:
         parameters = list(self.parameters)

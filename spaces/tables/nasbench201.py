@@ -22,6 +22,7 @@ from archfront.spaces._parameter import Floats
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._table import Table, TableLookup, TableTask, column, genomes_of, read_parquet
 from archfront.spaces._task import Signature, TensorSpec
+from archfront.spaces._wiring import Wiring
 from archfront.spaces.tables._cells import OPERATIONS, CellNetwork
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class NasBench201(TableLookup):
         features = np.array([[float(kind == known) for known in NODE_KINDS] for kind in kinds])
         used = np.array([True, *(edge not in idle for edge in EDGES), True])
         return features, FLOW & used[:, None] & used, np.arange(len(kinds))
+
+    def wiring(self) -> Wiring:
+        """The line graph of the cell: input, the edges in the order of EDGES, output (N = 8)."""
+        rows = ("input", *EDGES, "output")
+        return Wiring(rows, FLOW, np.arange(len(rows)))
 
     def idle(self, config: Configuration) -> set[str]:
         """Edges whose result does not reach the cell's output, `none` among them: compilers may drop them."""
