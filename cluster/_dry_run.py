@@ -17,7 +17,7 @@ from archfront.cluster._history import with_pasts
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._request import Request, record_of
 from archfront.cluster._threads import one_thread
-from archfront.cluster._trial import Evaluator, run_trial
+from archfront.cluster._trial import NOTHING, Evaluator, run_trial
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Store, StudyRecord
 from archfront.spaces._errors import ArchfrontError
@@ -115,11 +115,13 @@ def _trial_seconds(plan: Plan) -> float:
 
 def _timed(plan: Plan, evaluator: Evaluator, name: str) -> list[float]:
     """Seconds from the start of the trial to each of its reports, and to its end. Raises ArchfrontError."""
-    reports = []
+    reports: list[float] = []
     started = time.perf_counter()
-    result = run_trial(
-        evaluator, name, plan.searched.default, lambda epoch, metrics: reports.append(time.perf_counter() - started)
-    )
+
+    def report(epoch: int, metrics: Mapping[str, float], attributes: Mapping[str, float] = NOTHING, /) -> None:
+        reports.append(time.perf_counter() - started)
+
+    result = run_trial(evaluator, name, plan.searched.default, report)
     if result.status != "ok":
         raise ArchfrontError(f"the default configuration fails: {result.error}", "mend it before searching")
     return [*reports, time.perf_counter() - started]

@@ -28,7 +28,7 @@ from archfront.spaces._supernet import Supernet
 from archfront.spaces._task import Split
 from archfront.trainers._slice import calibrated_subnet, load_bank, validation_part
 from archfront.trainers._trainer import Trainer, outputs_of
-from archfront.trainers._types import Budget
+from archfront.trainers._types import Budget, Report
 
 __all__ = ["FunctionEvaluator", "LookupEvaluator", "SliceEvaluator", "TrainingEvaluator", "UserFunction"]
 
@@ -64,13 +64,14 @@ class TrainingEvaluator:
         trainer.pause = turns.pause
         stride = max(1, self.budget.epochs // REPORTS)
         reported = trainer.epoch
+        given: Report | None = None
         for given in turns.paced(trainer.run()):
             metrics = dict(given.metrics)
             if given.step % stride == 0:
                 reported = given.step
-                self._checkpoint(proposal, trainer, metrics, report)
-        if reported != trainer.epoch:
-            self._checkpoint(proposal, trainer, metrics, report)
+                self._checkpoint(proposal, trainer, given, report)
+        if given is not None and reported != trainer.epoch:
+            self._checkpoint(proposal, trainer, given, report)
         with turns.take():
             weights, net = "", trainer.export()
             if self.files is not None:
@@ -103,10 +104,10 @@ class TrainingEvaluator:
         trainer.load_state_dict(saved["trainer"])
         return trainer, dict(saved["metrics"])
 
-    def _checkpoint(self, proposal: str, trainer: Trainer, metrics: dict[str, float], report: ReportCallback) -> None:
+    def _checkpoint(self, proposal: str, trainer: Trainer, given: Report, report: ReportCallback) -> None:
         if self.files is not None:
-            self.files.save(f"{proposal}.checkpoint", {"trainer": trainer.state_dict(), "metrics": metrics})
-        report(trainer.epoch, metrics)
+            self.files.save(f"{proposal}.checkpoint", {"trainer": trainer.state_dict(), "metrics": dict(given.metrics)})
+        report(given.step, given.metrics, given.attributes)
 
 
 @dataclass(frozen=True)

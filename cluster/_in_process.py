@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from archfront.cluster._loop import StudyLoop
 from archfront.cluster._threads import one_thread
-from archfront.cluster._trial import run_trial
+from archfront.cluster._trial import NOTHING, run_trial
 from archfront.cluster.store import Report
 from archfront.spaces._errors import ArchfrontError
 
@@ -25,8 +25,14 @@ def _run(loop: StudyLoop) -> None:
             raise ArchfrontError("the study loop waits although nothing runs in this process")
         (proposal,) = step
 
-        def report(epoch: int, metrics: Mapping[str, float], identity: str = proposal.id) -> None:
-            loop.reported([Report(identity, epoch, metrics)])
+        def report(
+            epoch: int,
+            metrics: Mapping[str, float],
+            attributes: Mapping[str, float] = NOTHING,
+            /,
+            identity: str = proposal.id,
+        ) -> None:
+            loop.reported([Report(identity, epoch, metrics, attributes)])
 
         loop.completed([run_trial(loop.plan.evaluator, proposal.id, proposal.config, report)])
     loop.finish()

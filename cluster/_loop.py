@@ -209,7 +209,7 @@ class StudyLoop:
     def reported(self, reports: Sequence[Report]) -> None:
         """Running trials' validation metrics after an epoch. A step reported twice is kept once."""
         known = [
-            Report(r.proposal, r.step, {name: value for name, value in r.metrics.items() if math.isfinite(value)})
+            Report(r.proposal, r.step, _finite(r.metrics), _finite(r.attributes))
             for r in reports
             if r.proposal in self._running
         ]
@@ -426,3 +426,8 @@ class StudyLoop:
     def complete(self) -> bool:
         """Whether the search ended by itself (budget, time, exhausted space)."""
         return bool(self._ended) and not self._running and not self._queue
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Those that are numbers: JSON has no others."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}

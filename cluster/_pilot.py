@@ -6,13 +6,13 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from archfront.cluster._controller import Answer
 from archfront.cluster._memory import give_memory_back, keep_memory
-from archfront.cluster._trial import Evaluator, TrialResult, run_trial
+from archfront.cluster._trial import NOTHING, Evaluator, ReportCallback, TrialResult, run_trial
 from archfront.cluster.store import Report
 
 __all__ = ["RECONNECT_SECONDS", "Job", "pilot"]
@@ -105,11 +105,11 @@ class _Wire:
         answer: Answer = ray.get(call)
         return answer
 
-    def reporter(self, proposal: str) -> Callable[[int, Mapping[str, float]], None]:
+    def reporter(self, proposal: str) -> ReportCallback:
         """Collects reports; those of a long evaluation are sent on the way."""
 
-        def report(epoch: int, metrics: Mapping[str, float]) -> None:
-            self._reports.append(Report(proposal, epoch, dict(metrics)))
+        def report(epoch: int, metrics: Mapping[str, float], attributes: Mapping[str, float] = NOTHING, /) -> None:
+            self._reports.append(Report(proposal, epoch, dict(metrics), dict(attributes)))
             if time.monotonic() - self._sent > REPORT_SECONDS:
                 reports, self._reports, self._sent = self._reports, [], time.monotonic()
                 self.controller.hear.remote(self.slot, self.incarnation, reports)

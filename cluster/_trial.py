@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from archfront.search._types import Kind, Status
 from archfront.spaces._errors import ArchfrontError
 from archfront.spaces._search_space import Configuration
 
-__all__ = ["Evaluator", "ReportCallback", "Stopped", "TrialResult", "run_trial"]
+__all__ = ["NOTHING", "Evaluator", "ReportCallback", "Stopped", "TrialResult", "run_trial"]
 
-ReportCallback = Callable[[int, Mapping[str, float]], None]
-"""Called with (epoch, validation metrics) after each epoch; may raise `Stopped`."""
+NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+@runtime_checkable
+class ReportCallback(Protocol):
+    """Called after each epoch; may raise `Stopped`."""
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float], attributes: Mapping[str, float] = NOTHING, /) -> None:
+        """Validation metrics, and what else is worth keeping of the epoch: losses, rates, a schedule's values."""
 
 
 class Stopped(Exception):
@@ -54,9 +62,9 @@ def run_trial(evaluator: Evaluator, proposal: str, config: Configuration, report
     started = time.perf_counter()
     last: dict[str, Any] = {"epoch": 0, "metrics": {}}
 
-    def remember(epoch: int, metrics: Mapping[str, float]) -> None:
+    def remember(epoch: int, metrics: Mapping[str, float], attributes: Mapping[str, float] = NOTHING, /) -> None:
         last.update(epoch=epoch, metrics=dict(metrics))
-        report(epoch, metrics)
+        report(epoch, metrics, attributes)
 
     try:
         return evaluator.evaluate(proposal, config, remember)

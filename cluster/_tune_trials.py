@@ -13,7 +13,7 @@ from typing import Any
 from archfront.cluster._loop import StudyLoop
 from archfront.cluster._memory import give_memory_back, keep_memory
 from archfront.cluster._schedulers import reported_metric, scheduler
-from archfront.cluster._trial import Evaluator, TrialResult, run_trial
+from archfront.cluster._trial import NOTHING, Evaluator, TrialResult, run_trial
 from archfront.cluster.store import Report
 from archfront.search._types import Proposal
 from archfront.spaces._errors import ArchfrontError
@@ -40,9 +40,9 @@ def _trainable(config: dict[str, Any], job: _Job) -> None:
     keep_memory()
     last: dict[str, Any] = {"epoch": 0}
 
-    def report(epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(epoch: int, metrics: Mapping[str, float], attributes: Mapping[str, float] = NOTHING, /) -> None:
         last.update({job.metric: metrics.get(job.metric, float("nan")), "epoch": epoch})
-        tune.report({**last, "metrics": json.dumps(dict(metrics))})
+        tune.report({**last, "metrics": json.dumps(dict(metrics)), "attributes": json.dumps(dict(attributes))})
 
     result = run_trial(job.evaluator, config["proposal"], json.loads(config["config"]), report)
     give_memory_back()
@@ -129,7 +129,8 @@ def _adapter(loop: StudyLoop) -> Any:
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if self.error is None and "metrics" in result and "final" not in result:
-                report = Report(self._proposals[trial_id].id, result["epoch"], json.loads(result["metrics"]))
+                metrics, attributes = json.loads(result["metrics"]), json.loads(result["attributes"])
+                report = Report(self._proposals[trial_id].id, result["epoch"], metrics, attributes)
                 self._guarded(lambda: self.loop.reported([report]))
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -18,6 +18,7 @@ from archfront.predictors._scores import Scores, scores_of
 from archfront.predictors._state import joined, separated
 from archfront.spaces._arguments import Argument, arguments_of
 from archfront.spaces._errors import StoreError, UnknownNameError, UsageError
+from archfront.spaces._metric import Direction
 from archfront.spaces._parameter import Floats
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
@@ -187,6 +188,19 @@ class Predictor(ABC):
             for metric, parts in guesses.items():
                 parts.append(self.predict_metric(models[metric], inputs))
         return {metric: self._prediction(parts) for metric, parts in guesses.items()}
+
+    def improvement(self, configs: Sequence[Configuration], metric: str, best: float, direction: Direction) -> Floats:
+        """Expected improvement (n,) of a new measurement over `best`, in the metric's unit; of a normal distribution
+        where the predictor has none of its own. Raises what `predict` raises, UsageError without uncertainty."""
+        from scipy.special import ndtr
+
+        guess = self.predict(configs, [metric])[metric]
+        if guess.std is None:
+            raise UsageError(f"predictor {registered_name(type(self))!r} does not say how sure it is")
+        std = np.maximum(guess.std, 1e-12)
+        ahead = guess.mean - best if direction == "max" else best - guess.mean
+        z = ahead / std
+        return np.asarray(std * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) + ahead * ndtr(z))
 
     @final
     def score(self, configs: Sequence[Configuration], targets: Mapping[str, ArrayLike]) -> dict[str, Scores]:

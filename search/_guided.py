@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +27,19 @@ STRAGGLERS = 0.2
 
 
 class Guess:
-    """What a fitted predictor says of losses, violations and their spread: for the inner search of one batch."""
+    """What a fitted predictor says of losses, violations and their spread: for the inner search of one batch.
 
-    def __init__(self, strategy: Guided, predictor: Predictor | None, exact: Sequence[str]) -> None:
-        self.strategy, self.predictor, self.exact = strategy, predictor, exact
+    `mirrored` names what the predictor has learned with the other sign, as losses.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        predictor: Predictor | None,
+        exact: Sequence[str] = (),
+        mirrored: Collection[str] = (),
+    ) -> None:
+        self.strategy, self.predictor, self.exact, self.mirrored = strategy, predictor, exact, mirrored
 
     def of(self, configs: Sequence[Configuration]) -> tuple[Floats, Floats, Floats]:
         """Losses (n, m) minimised, their standard deviations (n, m; 0 where unknown), violations (n,)."""
@@ -42,6 +51,14 @@ class Guess:
         for constraint in strategy.constraints:
             violations += [constraint.violation(float(value)) for value in values[constraint.name]]
         return losses, spread, violations
+
+    def improvement(self, configs: Sequence[Configuration], best: float) -> Floats:
+        """Expected improvement (n,) of the only objective over the loss `best`, by the predictor's own distribution."""
+        (objective,) = self.strategy.objectives
+        assert self.predictor is not None
+        if objective.name in self.mirrored:
+            return self.predictor.improvement(configs, objective.name, best, "min")
+        return self.predictor.improvement(configs, objective.name, objective.loss(best), objective.direction)
 
     def feasibility(self, configs: Sequence[Configuration]) -> Floats:
         """Probability (n,) that every constraint holds; 0 or 1 where a spread is unknown."""
@@ -65,7 +82,7 @@ class Guess:
             spreads[name] = np.zeros(len(configs))
         if self.predictor is not None:
             for name, guess in self.predictor.predict(configs).items():
-                values[name] = guess.mean
+                values[name] = -guess.mean if name in self.mirrored else guess.mean
                 spreads[name] = np.zeros(len(configs)) if guess.std is None else guess.std
         return values, spreads
 

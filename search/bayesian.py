@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archfront.predictors._errors import TooFewPointsError
 from archfront.search._population import beginners
 from archfront.search._ranking import survivors
 from archfront.search._strategy import Capabilities, Strategy, Suggestion
+from archfront.search._surrogate import Surrogate
 from archfront.search._types import Constraint
 from archfront.spaces._errors import UsageError
 from archfront.spaces._parameter import Floats
@@ -25,6 +27,8 @@ __all__ = ["Bayesian"]
 
 logger = logging.getLogger(__name__)
 
+OWN = "botorch"
+"""The processes of this strategy."""
 BATCH = 64
 """Most proposals of one model; a larger ask takes several."""
 
@@ -47,6 +51,9 @@ class Bayesian(Strategy):
     - Reference point, minimised: halfway between the worst of the feasible front and of all feasible evaluations.
     - Losses further above the median than five times the median's distance to the best are pulled in to there, so
       that one diverged training does not flatten the rest.
+    - `predictor`: another surrogate than these processes, any predictor that says how sure it is: "pfn" needs no fit.
+      Then every configuration of a small space, or a pool of a large one that is varied round by round, is scored by
+      expected (hypervolume) improvement; pending proposals are taken to give what is predicted.
     - A constrained metric that is missing counts as violated. A numerical failure is logged, and proposes at random.
     """
 
@@ -56,6 +63,7 @@ class Bayesian(Strategy):
     def __init__(
         self,
         *base: Any,
+        predictor: str = OWN,
         initial: int | None = None,
         points: int = 500,
         samples: int | None = None,
@@ -70,6 +78,8 @@ class Bayesian(Strategy):
         for name, least in (("initial", 1), ("points", 2), ("samples", 1), ("restarts", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least {least}")
+        self.predictor = predictor
+        self._surrogate = None if predictor == OWN else Surrogate(self, predictor)
         self._model: Model | None = None
         """Of everything told: made again after a tell."""
 
@@ -79,12 +89,21 @@ class Bayesian(Strategy):
     def propose(self, n: int) -> Sequence[Suggestion]:
         if self.asked < self.initial or len(self.told) < 2:
             return beginners(self, self.initial, n)
+        if self._surrogate is not None:
+            return self._by_predictor(self._surrogate, n)
         try:
             with _alone():
                 return self._acquired(min(n, BATCH))
         except (RuntimeError, np.linalg.LinAlgError) as error:  # what torch and numpy raise for a bad covariance
             logger.warning("no model of %d evaluations (%s): proposing at random", len(self.told), error)
         return [Suggestion(config, "random") for config in self.space.sample(self.rng, n)]
+
+    def _by_predictor(self, surrogate: Surrogate, n: int) -> list[Suggestion]:
+        try:
+            found = surrogate.propose(min(n, BATCH))
+        except TooFewPointsError:
+            found = []
+        return found or [Suggestion(config, "random") for config in self.space.sample(self.rng, n)]
 
     def _acquired(self, n: int) -> list[Suggestion]:
         """The n maximisers in turn, and whatever is missing to n at random where the search found nothing unseen."""

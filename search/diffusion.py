@@ -79,7 +79,7 @@ class Diffusion(Guided):
         sde: str = "ve",
         sigma_min: float = 0.1,
         sigma_max: float = 5.0,
-        steps: int = 50,
+        steps: int = 30,
         sampler: str = "euler_maruyama",
         corrector: str = "langevin",
         snr: float = 0.16,

@@ -16,10 +16,12 @@ from torch import Tensor
 from archfront.spaces._errors import DataError, UnknownNameError
 from archfront.spaces._metric import Metric
 
-__all__ = ["SPLITS", "Signature", "Split", "SplitName", "Task", "TensorSpec"]
+__all__ = ["SPLITS", "Batch", "Signature", "Split", "SplitName", "Task", "TensorSpec"]
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+Batch = tuple[tuple[Tensor, ...], Tensor]
+"""Inputs and targets, aligned."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,10 @@ class Task(ABC):
         """Positional inputs for one call, batch 2; never loads data for batched tasks."""
         return self.signature.random_input()
 
-    def corrupt(self, inputs: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What training does to a batch before the model sees it (fresh noise for denoising). Identity by default."""
-        return inputs
+    def corrupt(self, inputs: tuple[Tensor, ...], target: Tensor, generator: torch.Generator) -> Batch:
+        """What training makes of a batch before the model sees it: fresh noise for denoising, fresh draws of a prior.
+        Shapes and device stay. Identity by default."""
+        return inputs, target
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from archfront.spaces._task import Split, Task
+from archfront.spaces._task import Batch, Split, Task
 
 __all__ = ["Batch", "batches", "cut_and_mix"]
-
-Batch = tuple[tuple[Tensor, ...], Tensor]
 
 
 def batches(task: Task, split: Split, size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -20,14 +18,14 @@ def batches(task: Task, split: Split, size: int, generator: torch.Generator) -> 
     A last batch of one row joins the one before it: batch norm cannot train on a single row.
     """
     if split.rows is not None:
-        yield task.corrupt(split.inputs, generator), split.target
+        yield task.corrupt(split.inputs, split.target, generator)
         return
     order = torch.randperm(len(split.target), generator=generator).to(split.target.device)
     parts = list(torch.split(order, size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     for rows in parts:
-        yield task.corrupt(tuple(t[rows] for t in split.inputs), generator), split.target[rows]
+        yield task.corrupt(tuple(t[rows] for t in split.inputs), split.target[rows], generator)
 
 
 def cut_and_mix(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:

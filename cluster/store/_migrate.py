@@ -15,7 +15,7 @@ from archfront.spaces._errors import StoreError
 __all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_file", "is_current", "is_there", "migrate"]
 
 VERSION_TABLE = "archfront_version"
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision this archfront knows, oldest first; a test compares them with the migrations folder."""
 HEAD = REVISIONS[-1]
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -252,6 +252,7 @@ class ReportRow(Base):
     proposal_id: Mapped[str] = mapped_column(ForeignKey("proposal.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     metrics: Mapped[Json]
+    attributes: Mapped[Json] = mapped_column(server_default="{}")
 
 
 class FrontRow(Base):

@@ -103,16 +103,22 @@ class ProposalMethods(ArtefactMethods):
 
     def add_reports(self, reports: Sequence[Report]) -> None:
         """Store reports; a (proposal, step) that is there already is left as it is."""
-        rows = [{"proposal_id": r.proposal, "step": r.step, "metrics": dict(r.metrics)} for r in reports]
+        rows = [
+            {"proposal_id": r.proposal, "step": r.step, "metrics": dict(r.metrics), "attributes": dict(r.attributes)}
+            for r in reports
+        ]
         self._write(lambda connection: insert_new(connection, ReportRow.__table__, rows, "proposal_id", "step"))
 
     def reports(self, proposal: str) -> list[Report]:
         """What a proposal's trial reported, in order of the steps."""
-        query = select(ReportRow.step, ReportRow.metrics).where(ReportRow.proposal_id == proposal)
+        query = select(ReportRow.step, ReportRow.metrics, ReportRow.attributes).where(ReportRow.proposal_id == proposal)
 
         def read(connection: Connection) -> list[Report]:
             rows = connection.execute(query.order_by(ReportRow.step))
-            return [Report(proposal, step, {name: float(x) for name, x in metrics.items()}) for step, metrics in rows]
+            return [
+                Report(proposal, step, *({name: float(x) for name, x in values.items()} for values in parts))
+                for step, *parts in rows
+            ]
 
         return self._read(read)
 

@@ -228,11 +228,13 @@ class Fact:
 
 @dataclass(frozen=True)
 class Report:
-    """One report of a running trial; `step` counts from 1 (an epoch)."""
+    """One report of a running trial; `step` counts from 1 (an epoch). `attributes`: what is no metric of the task, as
+    losses, rates, and the values and scales of a schedule."""
 
     proposal: str
     step: int
     metrics: Mapping[str, float]
+    attributes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from archfront.spaces._errors import DataError, UnknownNameError
 from archfront.spaces._metric import METRICS
-from archfront.spaces._task import Signature, Split, Task, TensorSpec
+from archfront.spaces._task import Batch, Signature, Split, Task, TensorSpec
 from archfront.spaces._tasks import IMAGE_METRICS, Classification, ImageToImage
 from archfront.spaces.vision._arrays import checked_images, completed, one_shape, read_npz
 from archfront.spaces.vision._images import image_classification
@@ -58,10 +58,11 @@ class GenerativeClassification(ImageToImage):
 class Denoising(ImageToImage):
     """Image + N(0, 0.3^2) -> image. Validation and test noise is fixed; training images are clean until `corrupt`."""
 
-    def corrupt(self, inputs: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def corrupt(self, inputs: tuple[Tensor, ...], target: Tensor, generator: torch.Generator) -> Batch:
         """Fresh noise for a training batch."""
         (images,) = inputs
-        return (images + NOISE_STD * torch.randn(images.shape, generator=generator).to(images.device),)
+        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        return (images + NOISE_STD * noise,), target
 
 
 def image_to_image(name: str, *, data: Path | None, seed: int) -> Task:

@@ -68,9 +68,10 @@ def test_denoise_noise_is_fixed_for_validation_and_fresh_in_training() -> None:
     train = task.split("train")
     assert torch.equal(train.inputs[0].flatten(1), train.target)
     generator = torch.Generator().manual_seed(1)
-    (one,), (other,) = task.corrupt(train.inputs, generator), task.corrupt(train.inputs, generator)
+    ((one,), target), ((other,), _) = (task.corrupt(train.inputs, train.target, generator) for _ in range(2))
+    assert target is train.target
     assert not torch.equal(one, other)
-    (same,) = task.corrupt(train.inputs, torch.Generator().manual_seed(1))
+    (same,), _ = task.corrupt(train.inputs, train.target, torch.Generator().manual_seed(1))
     assert torch.equal(one, same)
     assert float((one - train.inputs[0]).std()) == pytest.approx(0.3, rel=0.02)
 

@@ -1,0 +1,1 @@
+"""Spaces of networks that infer: given a data set, they answer with a distribution."""
