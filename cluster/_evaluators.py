@@ -26,6 +26,7 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._supernet import Supernet
 from archfront.spaces._task import Split
+from archfront.trainers._schedule import Schedule
 from archfront.trainers._slice import calibrated_subnet, load_bank, validation_part
 from archfront.trainers._trainer import Trainer, outputs_of
 from archfront.trainers._types import Budget, Report
@@ -55,6 +56,8 @@ class TrainingEvaluator:
     """(hash, path) of the supernet whose slice a training begins with."""
     variants: tuple[Device, ...] = ()
     """Devices on which the network has a quality of its own."""
+    schedule: str | None = None
+    """As JSON: the values that a training follows."""
 
     def evaluate(self, proposal: str, config: Configuration, report: ReportCallback) -> TrialResult:
         """Continues from the proposal's checkpoint when there is one. Pauses between batches for measurements."""
@@ -97,6 +100,8 @@ class TrainingEvaluator:
         make = trainers.load(self.trainer)
         device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray hides the GPUs that a trial was not given
         trainer = make(self.space, config, budget=self.budget, seed=self.train_seed, device=device)
+        if self.schedule is not None:
+            trainer.follow(Schedule.from_json(self.schedule))
         if self.files is None or (saved := self.files.load(f"{proposal}.checkpoint")) is None:
             if self.start is not None:
                 trainer.start_from(calibrated_subnet(_loaded(self.space, *self.start), trainer.config))

@@ -81,7 +81,10 @@ class Plan:
             trainers.load(record.trainer)
             start = record.options.get("start_weights")
             begun = None if start is None else (start[0], start[1])
-            evaluator = TrainingEvaluator(space, record.trainer, budget, record.train_seed, files, begun, variants)
+            schedule = record.options.get("schedule")
+            evaluator = TrainingEvaluator(
+                space, record.trainer, budget, record.train_seed, files, begun, variants, schedule
+            )
         return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files, workshop)
 
     def strategy(self) -> Strategy:

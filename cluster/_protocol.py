@@ -24,6 +24,8 @@ def protocol_of(request: Request, space: ModelSpace, trainer: str, epochs: int) 
         return _hash({"table": space.protocol_of(epochs)})
     if request.supernet is None:
         begun = {} if request.start_weights is None else {"start": request.start_weights[0]}
+        if request.schedule is not None:
+            begun["schedule"] = hashlib.sha256(request.schedule.encode()).hexdigest()
         return _hash({"trainer": trainer, "epochs": epochs, "data_fraction": request.data_fraction, **begun})
     part = {} if request.validation_fraction == 1 else {"validation_fraction": request.validation_fraction}
     if request.supernet == "train":

@@ -46,7 +46,8 @@ class Request:
     a study whose front is tried next; `popdb` names one whose history reduces the space (the studies as read from the
     store stand there when a record is made). A configuration that kills its worker is tried `max_failures` more times;
     a worker that was not heard for `patience` seconds loses its work to another one. `start_weights` are the
-    (hash, path) of a supernet: each training begins with its slice."""
+    (hash, path) of a supernet: each training begins with its slice. `schedule` is one as JSON: each training follows
+    its values, epoch by epoch."""
 
     name: str
     space: str | SearchSpace | ModelSpace
@@ -60,6 +61,7 @@ class Request:
     trainer: str | None = None
     supernet: str | None = None
     start_weights: tuple[str, str] | None = None
+    schedule: str | None = None
     epochs: int | None = None
     data_fraction: float = 1.0
     validation_fraction: float = 1.0
@@ -226,12 +228,24 @@ def _loadable(space: ModelSpace, given: Any) -> str | None:
     return None if nameless or type(space).__module__ == "__main__" else space.full_name
 
 
+def _trainer_of(request: Request, space: ModelSpace) -> str:
+    """As asked for, else what the strategy presupposes, else the space's own. Raises UsageError."""
+    strategy = None if request.strategy == AUTO else _named(request.strategy, {})[0]
+    presupposed = None if strategy is None else strategy.trainer
+    if request.trainer is not None and presupposed is not None and not trainers.load(request.trainer).self_tunes:
+        raise UsageError(
+            f"strategy {request.strategy!r} presupposes trainer {presupposed!r}, not {request.trainer!r}",
+            "choose another --strategy, or leave --trainer out",
+        )
+    return request.trainer or presupposed or default_trainer(space)
+
+
 def _searched(request: Request, space: ModelSpace) -> tuple[str, SearchSpace]:
     """The trainer's name (none for a table) and what is searched."""
     if isinstance(space, LookupSpace):
         return "", _looked_up(request, space)
     if request.supernet is None:
-        name = request.trainer or default_trainer(space)
+        name = _trainer_of(request, space)
         trainer = trainers.load(name)
         if (refusal := trainer.supports(space)) is not None:
             raise UsageError(f"trainer {name!r}: {refusal}")
@@ -302,10 +316,14 @@ def resolved_strategy(
 ) -> tuple[type[Strategy], dict[str, Any]]:
     """The class and its parameters. "auto" is chosen for the problem; "optuna:tpe" sets `variant` where "optuna" is
     registered."""
-    if not isinstance(given, str):
-        return given, dict(parameters)
     if given == AUTO:
         given, _ = choose(searched, objectives, budget, stops=stops)
+    return _named(given, parameters)
+
+
+def _named(given: str | type[Strategy], parameters: Mapping[str, Any]) -> tuple[type[Strategy], dict[str, Any]]:
+    if not isinstance(given, str):
+        return given, dict(parameters)
     name, colon, variant = given.partition(":")
     if colon and name in search.names():
         return search.load(name), {**parameters, "variant": variant}
@@ -342,6 +360,7 @@ def _options(request: Request) -> dict[str, Any]:
         "data": request.data if request.data is None else str(Path(request.data).absolute()),
         "supernet": located(request.supernet),
         "start_weights": None if request.start_weights is None else list(request.start_weights),
+        "schedule": request.schedule,
         "data_fraction": request.data_fraction,
         "validation_fraction": request.validation_fraction,
         "settings": {name: list(setting) for name, setting in request.settings.items()},

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archfront import trainers
 from archfront.cluster._bank import BankWatch, bank_of, kept_bank
 from archfront.cluster._plan import bound_space
 from archfront.cluster._request import Request, record_of
+from archfront.cluster._schedules import schedule_text
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import Fact, Store, StudyRecord
 from archfront.cluster.study import Study
@@ -23,6 +25,9 @@ from archfront.trainers._slice import bank_hash, evaluate_slice, load_bank, slic
 from archfront.trainers._trainer import PREFIX
 
 __all__ = ["TrainedBank", "TrainedKey", "train_bank", "train_key"]
+
+REPLAYER = "backprop"
+"""Follows schedules."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,13 @@ def train_key(
     train_seed: int = 0,
     data: str | None = None,
     from_supernet: bool = False,
+    schedule: str | None = None,
     study: str | None = None,
     watch: Callable[[int, int, int], None] = lambda seed, epoch, epochs: None,
 ) -> TrainedKey:
     """Train the configuration of a key (a unique prefix will do) as its study did, or for a slice by the recipe of its
-    space, for `epochs` or as long as the recipe says. `from_supernet` begins with its slice of the study's supernet.
+    space, for `epochs` or as long as the recipe says. `from_supernet` begins with its slice of the study's supernet;
+    `schedule`, the key of a self-tuned training or a CSV file, is followed epoch by epoch by the plain trainer.
 
     Each seed is a study of its own: what was interrupted continues, what is done is not done again. `watch` hears
     (seed, epoch, epochs). Raises UnknownNameError, UsageError, and ArchfrontError for a training that failed.
@@ -99,6 +106,8 @@ def train_key(
     options = {**_options(store, source, whole, from_supernet), "epochs": epochs}
     if data is not None:
         options["data"] = data
+    if schedule is not None:
+        options |= _replaying(store, options, schedule)
     numbers = range(train_seed, train_seed + seeds)
     trained = [_trained(store, options, seed, watch) for seed in numbers]
     best = _keep_best(store, trained)
@@ -147,6 +156,16 @@ def _options(store: Store, source: StudyRecord, key: str, from_supernet: bool) -
     if from_supernet:
         options["start_weights"] = bank_of(source, space, store, TrialFiles(f"{store.files_url}/trials"))
     return options
+
+
+def _replaying(store: Store, options: Mapping[str, Any], schedule: str) -> dict[str, Any]:
+    """The options that follow a schedule: a trainer that moves nothing itself, and the configuration without values
+    that only the other one knows."""
+    name = options["trainer"]
+    if name is None or trainers.load(name).self_tunes:
+        own = {n: v for n, v in options["start"][0].items() if not n.startswith(PREFIX)}
+        return {"trainer": REPLAYER, "settings": {}, "start": [own], "schedule": schedule_text(store, schedule)}
+    return {"schedule": schedule_text(store, schedule)}
 
 
 def _trained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from archfront.predictors._directed import DirectedEnsemble
+    from archfront.predictors._sde import Sde
 
 __all__ = ["NoiseAware"]
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """What each network says, in the metric's unit. A class, so that it travels to another process."""
+
+    net: DirectedEnsemble
+    sde: Sde
+    level: float
+    spread: float
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (n, rows, columns), t (n,) to (networks, n)."""
+        said: Tensor = self.net(x[None], self.sde.condition(t)[None])
+        return self.level + self.spread * said
 
 
 class NoiseAware(Predictor):
@@ -93,8 +110,7 @@ class NoiseAware(Predictor):
         return means.mean(axis=0), np.sqrt(model["noise"] ** 2 + means.var(axis=0))
 
     def torch_noisy(self, model: Model) -> Callable[[Tensor, Tensor], Tensor]:
-        net, sde = self._loaded(model), self._sde()
-        return lambda x, t: model["level"] + model["spread"] * net(x[None], sde.condition(t)[None])
+        return Noisy(self._loaded(model), self._sde(), model["level"], model["spread"])
 
     def _train(
         self,
@@ -151,7 +167,7 @@ class NoiseAware(Predictor):
         mask = torch.from_numpy(self.relaxation.attention)
         return DirectedEnsemble(self.networks, self.relaxation.shape[1], mask, hidden=self.hidden, layers=self.layers)
 
-    def _sde(self) -> Any:
+    def _sde(self) -> Sde:
         from archfront.predictors._sde import sde_of
 
         return sde_of(**self.process)

@@ -44,20 +44,38 @@ def opinions_of(predictor: Predictor, metric: str, relaxation: Relaxation) -> Op
     """By a noise-aware predictor of the noised matrix; by another differentiable one of the features of the estimated
     clean matrix, its entries cut to 0..1. Raises UsageError for a predictor that has no gradient."""
     if predictor.capabilities.noise_aware:
-        noisy = predictor.noisy(metric)
-        return lambda x, t, clean: noisy(x, t)
+        return OfNoisy(predictor.noisy(metric))
     if not predictor.capabilities.differentiable:
         raise UsageError(
             f"guide={registered_name(type(predictor))!r} has no gradient to follow", "choose noise_aware, mlp or ridge"
         )
-    mean = predictor.differentiable(metric)
     linear, offset = (torch.from_numpy(array) for array in relaxation.features)
+    return OfClean(predictor.differentiable(metric), linear, offset)
 
-    def opinions(x: Tensor, t: Tensor, clean: Tensor) -> Tensor:
+
+@dataclass(frozen=True)
+class OfNoisy:
+    """By what was noised. A class, as what travels to another process is found there by name."""
+
+    noisy: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, x: Tensor, t: Tensor, clean: Tensor) -> Tensor:
+        """What each network says."""
+        return self.noisy(x, t)
+
+
+@dataclass(frozen=True)
+class OfClean:
+    """By the features of what is estimated without noise."""
+
+    mean: Callable[[Tensor], Tensor]
+    linear: Tensor
+    offset: Tensor
+
+    def __call__(self, x: Tensor, t: Tensor, clean: Tensor) -> Tensor:
+        """What the only network says."""
         share = ((clean + 1) / 2).clamp(0, 1).double().flatten(1)
-        return mean(share @ linear + offset)[None].float()
-
-    return opinions
+        return self.mean(share @ self.linear + self.offset)[None].float()
 
 
 @dataclass(frozen=True)

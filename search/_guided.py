@@ -121,7 +121,7 @@ class Guided(Strategy):
         return ()
 
     def propose(self, n: int) -> list[Suggestion]:
-        if self.asked < self._initial:
+        if max(self.asked, len(self.told)) < self._initial:  # evaluations found elsewhere are a beginning, too
             return beginners(self, self._initial, n)
         self._queue = [s for s in self._queue if not self.seen(self.space.keys_of([s.config])[0])]
         if not self._queue:

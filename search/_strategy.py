@@ -75,6 +75,8 @@ class Strategy(ABC):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
+    trainer: ClassVar[str | None] = None
+    """The trainer that the strategy presupposes, by name; None for any."""
     test_parameters: ClassVar[Mapping[str, Any]] = {}
     """Parameters with which the contract kit runs it on small budgets."""
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from archfront.search._guided import Floats, Guess, Guided
 from archfront.search._population import default_population
+from archfront.search._proposer import Pool, Proposer, Sampling
 from archfront.search._ranking import constrained_rank, crowding_distance, survivors
 from archfront.search._strategy import Capabilities, Suggestion
 from archfront.search._types import Configuration
@@ -20,6 +21,9 @@ from archfront.spaces._errors import UnknownNameError, UsageError
 __all__ = ["Linas"]
 
 TACTICS = ("concurrent", "full", "random")
+INNER = ("nsga2", "diffusion")
+DRAWN = 4
+"""Candidates that a diffusion draws for each member of a batch."""
 INNER_EVALUATIONS = 5_000
 INNER_POPULATION = 50
 """At least, where the evaluations make ten generations of it: a few members can't hold a front."""
@@ -36,6 +40,8 @@ class Linas(Guided):
     `inner_evaluations` on the predictors. It varies by the space's own operators: uniform crossover with probability
     0.9, a mutation of 1 / active parameters (the released package rounds SBX and polynomial mutation, which presume an
     order of options). `validation_only` names objectives, separated by "+", that the study's context computes exactly.
+    `inner` diffusion draws candidates from the space's generator (DiffusionNAG) instead of the inner NSGA-II, guided by
+    the iteration's own predictor where that has a gradient.
     `predictor`: the paper's is best_of_both (ridge or support vectors); a Gaussian process finds more on tables at the
     same budget, more surely (docs/results/search_nasbench201.md).
     A warm start is a set of configurations to begin with (`--start`) or foreign evaluations told. What was evaluated
@@ -51,6 +57,7 @@ class Linas(Guided):
         population: int | None = None,
         tactic: str = "concurrent",
         predictor: str = "gaussian_process",
+        inner: str = INNER[0],
         inner_evaluations: int = INNER_EVALUATIONS,
         validation_only: str = "",
         **rest: Any,
@@ -61,6 +68,8 @@ class Linas(Guided):
             population = default_population(trials, 50)
         if tactic not in TACTICS:
             raise UnknownNameError.of("tactic of linas", tactic, TACTICS)
+        if inner not in INNER:
+            raise UnknownNameError.of("inner search of linas", inner, INNER)
         initial = population
         if tactic == "full" and trials is not None:
             initial = max(population, int(FULL_SHARE * trials))
@@ -72,6 +81,8 @@ class Linas(Guided):
                 f"population={population} must be at least 2 and inner_evaluations={inner_evaluations} no fewer"
             )
         self.population, self.tactic, self.inner_evaluations = population, tactic, inner_evaluations
+        self.inner = inner
+        self._proposer = self._of_diffusion() if inner == "diffusion" else None
         known = [o.name for o in self.objectives]
         for name in self.exact:
             if name not in known:
@@ -86,12 +97,32 @@ class Linas(Guided):
     def batch(self, guess: Guess) -> list[Suggestion]:
         if self.tactic == "random":
             return [Suggestion(config, "random") for config in self.space.sample(self.rng, self._size)]
+        if self._proposer is not None:
+            return self._drawn(self._proposer, guess)
         visited, losses, violations = self._inner(guess)
         fresh = self.unseen(visited)
         position = {key: i for i, key in enumerate(self.space.keys_of(visited))}
         rows = [position[key] for key in self.space.keys_of(fresh)] if fresh else []
         best = self.ranked(fresh, losses[rows], violations[rows], self._size) if fresh else []
         return [guess.suggestion(fresh[i], "inner-evolution") for i in best]
+
+    def _of_diffusion(self) -> Proposer:
+        """Guided by the iteration's own predictor where that has a gradient, else by a noise-aware one."""
+        able = self._new_predictor().capabilities
+        own = able.differentiable or able.noise_aware
+        return Proposer(self, Sampling(guide=self.predictor) if own else Sampling())
+
+    def _drawn(self, proposer: Proposer, guess: Guess) -> list[Suggestion]:
+        """The best of what a diffusion draws, by the predictors."""
+        pool = Pool(self, DRAWN * self._size)
+        own = guess.predictor is not None and proposer.sampling.guide == self.predictor
+        proposer.fill(pool, self._batches, guess.predictor if own else None)
+        found = list(pool.found.values())
+        if not found:
+            return []
+        losses, _, violations = guess.of([config for config, _ in found])
+        best = self.ranked([config for config, _ in found], losses, violations, self._size)
+        return [guess.suggestion(*found[i]) for i in best]
 
     def _inner(self, guess: Guess) -> tuple[list[Configuration], Floats, Floats]:
         """NSGA-II on the predictors: the final population and the best it met besides, with losses and violations."""

@@ -13,6 +13,7 @@ from archfront.spaces._channels import Axis, Channels
 from archfront.spaces._choices import Ordinal
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._numbers import Integer, Real
+from archfront.spaces._parameter import SelfTuned
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Signature, Split, Task, TensorSpec
 from archfront.spaces._tasks import CLASSIFICATION_METRICS, Classification
@@ -57,12 +58,21 @@ class ToyImages(ModelSpace):
     search_space = SearchSpace(
         Ordinal("width", (2, 4, 6), default=4, elastic=True),
         Integer("depth", 1, 3, default=2, elastic=True),
-        Real("dropout", 0.0, 0.5, default=0.1, bins=5, role="hyperparameter"),
+        Real(
+            "dropout",
+            0.0,
+            0.5,
+            default=0.1,
+            bins=5,
+            role="hyperparameter",
+            self_tuned=SelfTuned("blocks.*.dropout", "logit", 0.5),
+        ),
     )
     tasks = ("stripes",)
     recipe: Mapping[str, Mapping[str, Any]] = {
         "backprop": {"lr": Real("lr", 1e-3, 1e-1, default=1e-2, log=True, bins=8), "batch_size": 16},
         "supernet": {"lr": 1e-2, "batch_size": 16},
+        "self_tuning": {"batch_size": 16, "warmup_epochs": 1},
     }
     shrinking = ("depth", "width", "width")
     paper = "a toy"

@@ -9,6 +9,7 @@ from archfront.spaces._registry import Registry
 
 if TYPE_CHECKING:
     from archfront.trainers._bilevel import choose_operations
+    from archfront.trainers._schedule import Schedule
     from archfront.trainers._slice import evaluate_slice, load_bank, save_bank
     from archfront.trainers._trainer import Trainer
     from archfront.trainers._types import Budget, Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Budget": "_types",
     "Report": "_types",
+    "Schedule": "_schedule",
     "Trainer": "_trainer",
     "choose_operations": "_bilevel",
     "evaluate_slice": "_slice",
@@ -28,6 +30,7 @@ _HOME = {
 __all__ = [
     "Budget",
     "Report",
+    "Schedule",
     "Trainer",
     "choose_operations",
     "evaluate_slice",

@@ -16,6 +16,7 @@ from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Split, SplitName
 from archfront.trainers._layout import channels_last
+from archfront.trainers._schedule import Schedule
 from archfront.trainers._types import Budget, Report
 
 __all__ = ["PREFIX", "Trainer", "derived_seed", "outputs_of"]
@@ -39,6 +40,8 @@ class Trainer(ABC):
 
     parameters: ClassVar[SearchSpace]
     """The trainer's own parameters, without the prefix."""
+    self_tunes: ClassVar[bool] = False
+    """Whether it moves the space's self-tuned parameters itself: the search around it then has no such dimensions."""
 
     def __init__(
         self, space: ModelSpace, config: Configuration, *, budget: Budget, seed: int = 0, device: str = "cpu"
@@ -71,6 +74,11 @@ class Trainer(ABC):
     def start_from(self, net: nn.Module) -> None:
         """Begin with the weights of a network of the same configuration. Raises UsageError where that is not known."""
         raise UsageError(f"trainer {self.name!r} cannot begin with given weights", "use backprop")
+
+    def follow(self, schedule: Schedule) -> None:
+        """Take these values at the beginning of each epoch. Part of construction: call it before `run` and before
+        `load_state_dict`; no state holds it. Raises UsageError for a name that reaches nothing."""
+        raise UsageError(f"trainer {self.name!r} cannot follow a schedule", "use backprop")
 
     @abstractmethod
     def export(self) -> nn.Module:

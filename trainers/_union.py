@@ -13,6 +13,7 @@ from archfront.spaces._model_space import ModelSpace, Recipe
 from archfront.spaces._parameter import Parameter
 from archfront.spaces._registry import registered_name
 from archfront.spaces._search_space import SearchSpace
+from archfront.trainers._hyper_vector import start_of
 from archfront.trainers._trainer import PREFIX, Trainer
 
 __all__ = ["Setting", "applied", "default_trainer", "parse_setting", "searched_space", "union"]
@@ -30,7 +31,9 @@ def searched_space(
     space: ModelSpace, trainer: type[Trainer], settings: Mapping[str, Setting] | None = None
 ) -> SearchSpace:
     """The union space. Of the trainer's parameters only those to which the recipe gives a domain, or a setting gives a
-    range, are searched; the others stand fixed at the recipe's value, else at the trainer's default.
+    range, are searched; the others stand fixed at the recipe's value, else at the trainer's default. Where the trainer
+    moves self-tuned parameters itself, these are fixed at their default, from which it starts (the nearest start inside
+    the range where that stands at an end), unless a setting speaks of them.
 
     Keys leave out trainer values that equal the trainer's default. Raises UnknownNameError, UsageError.
     """
@@ -45,6 +48,8 @@ def union(
 ) -> SearchSpace:
     """`searched_space` of a model space that is not bound."""
     settings = dict(settings or {})
+    if trainer.self_tunes:
+        search_space = search_space.fix(_starts(search_space, settings))
     recipe = dict(recipe_by_trainer.get(registered_name(trainer), {}))
     own = {p.name: p for p in trainer.parameters}
     for name in recipe:
@@ -72,6 +77,15 @@ def parse_setting(text: str) -> tuple[str, Setting]:
         raise UsageError(f"setting {text!r} is not NAME=VALUE or NAME=LOW..HIGH")
     low, dots, high = value.partition("..")
     return name.strip(), (_scalar(low), _scalar(high)) if dots else (_scalar(value),)
+
+
+def _starts(space: SearchSpace, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """Where self-tuned parameters of which no setting speaks begin."""
+    return {
+        p.name: start_of(p)
+        for p in space
+        if p.self_tuned and p.name not in settings and (p.group or "") not in settings
+    }
 
 
 def _scalar(text: str) -> Any:

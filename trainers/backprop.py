@@ -18,6 +18,8 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.trainers._batches import batches, cut_and_mix
 from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate
+from archfront.trainers._replay import Replay
+from archfront.trainers._schedule import Schedule
 from archfront.trainers._trainer import Trainer, derived_seed, outputs_of
 from archfront.trainers._types import Budget, Report
 
@@ -48,8 +50,12 @@ class Backprop(Trainer):
             torch.manual_seed(derived_seed(seed, "init"))
             self.model = space.build(self.config).to(device)
         self._optimiser = make_optimiser(self.model.parameters(), self.settings)
+        self._replay: Replay | None = None
         self._losses: list[float] = []
         self._best: dict[str, Any] | None = None
+
+    def follow(self, schedule: Schedule) -> None:
+        self._replay = Replay(schedule, self.model, self.space)
 
     def start_from(self, net: nn.Module) -> None:
         self.model.load_state_dict(net.state_dict())
@@ -71,6 +77,8 @@ class Backprop(Trainer):
         train, size = self.data("train"), self.settings["batch_size"]
         number = 1 if train.rows is not None else math.ceil(len(train) / size)
         self.model.train()
+        if self._replay is not None:
+            self._replay.begin(self.epoch)
         total = 0.0
         steps = 0
         for step, (inputs, target) in enumerate(batches(self.task, train, size, generator)):
@@ -94,6 +102,8 @@ class Backprop(Trainer):
         self, inputs: tuple[Tensor, ...], target: Tensor, rows: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         smoothing = self.settings["label_smoothing"]
+        if self._replay is not None:
+            inputs = self._replay.augmented(inputs, generator)
         inputs = channels_last(inputs)
         if self.settings["cutmix"] and float(torch.rand(1, generator=generator)) < self.settings["cutmix"]:
             mixed, donors, share = cut_and_mix(inputs[0], generator)

@@ -26,6 +26,10 @@ def show(
         Path | None, typer.Argument(help="After --calibration: plot predicted against found to this file.")
     ] = None,
     curve: Annotated[Path | None, typer.Option(help="Plot hypervolume against trials to this file.")] = None,
+    schedule: Annotated[
+        Path | None,
+        typer.Option(help="Of a KEY: plot what self-tuning did to its hyperparameters; a .csv file gets the numbers."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Of this device's front.")] = None,
     importance: Annotated[
         bool, typer.Option("--importance", help="The share of each objective's variance that each parameter explains.")
@@ -39,7 +43,12 @@ def show(
     """Show a study or a configuration."""
     from archfront.cluster.store import Store
 
-    asked = {"--importance": importance, "--calibration": calibration, "--curve": curve is not None}
+    asked = {
+        "--importance": importance,
+        "--calibration": calibration,
+        "--curve": curve is not None,
+        "--schedule": schedule is not None,
+    }
     questions = [option for option, given in asked.items() if given]
     if len(questions) > 1:
         raise UsageError(f"{' and '.join(questions)} are {len(questions)} questions", "ask them one after the other")
@@ -47,12 +56,16 @@ def show(
         raise UsageError(f"what is {str(file)!r} for?", f"archfront show {what} --calibration {file}")
     with Store(store, create=False) as opened:
         names = [record.name for record in opened.studies()]
+        if what in names and schedule is not None:
+            raise UsageError(f"{what!r} is a study: a schedule is of a key", f"archfront front --study {what}")
         if what in names and importance:
             show_importance(opened, what, as_json)
         elif what in names and calibration:
             show_calibration(opened, what, file, as_json)
         elif what in names:
             _show_study(opened, what, curve, device, as_json)
+        elif schedule is not None:
+            _show_schedule(opened, what, schedule, as_json)
         elif importance or calibration:
             raise UnknownNameError.of("study", what, names)
         else:
@@ -61,6 +74,21 @@ def show(
             except UnknownNameError:
                 raise UnknownNameError.of("study or key", what, names) from None
             _show_key(opened, matches[0].study, matches[0].key, as_json)
+
+
+def _show_schedule(store: Store, key: str, path: Path, as_json: bool) -> None:
+    from archfront.cluster._schedules import plot_schedule, schedule_of
+
+    found = schedule_of(store, key)
+    plot_schedule(found, path, f"schedule of {key[:12]}")
+    if as_json:
+        document([{"epoch": r.epoch, "values": dict(r.values), "scales": dict(r.scales)} for r in found.rows])
+        return
+    first, last = found.rows[0], found.rows[-1]
+    rows = [[name, first.values[name], last.values[name], last.scales.get(name, "")] for name in found.names]
+    columns = ["parameter", f"epoch {first.epoch}", f"epoch {last.epoch}", "scale"]
+    table(columns, rows, title="what self-tuning did", right=columns[1:])
+    console().print(f"wrote {path}\nnext:\n  archfront train {key[:12]} --schedule {key[:12]}")
 
 
 def _show_study(store: Store, name: str, curve: Path | None, device: str | None, as_json: bool) -> None:
@@ -123,7 +151,7 @@ def _show_key(store: Store, study: str, key: str, as_json: bool) -> None:
         "seconds": told[-1].seconds if told else None,
         "config": proposal.proposal.config,
         "values": values,
-        "reports": [{"step": r.step, **r.metrics} for r in reports],
+        "reports": [{"step": r.step, **r.metrics, **r.attributes} for r in reports],
         "weights": store.artefact(key, "weights") is not None,
     }
     if as_json:

@@ -35,6 +35,10 @@ def train(
     from_supernet: Annotated[
         bool, typer.Option("--from-supernet", help="Of a KEY: begin with its slice of its study's supernet.")
     ] = False,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="Of a KEY: follow the schedule of a self-tuned KEY, or of a CSV file, by plain training."),
+    ] = None,
     task: Annotated[str | None, typer.Option(help="With --supernet: one of the space's tasks.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -63,12 +67,14 @@ def train(
                 train_seed=train_seed,
                 data=data,
                 from_supernet=from_supernet,
+                schedule=schedule,
                 study=study,
                 watch=heard,
             )
         _show_key(trained, as_json)
         return
-    _refuse({"--study": study, "--from-supernet": from_supernet or None}, "is of a KEY: leave --supernet out")
+    of_key = {"--study": study, "--from-supernet": from_supernet or None, "--schedule": schedule}
+    _refuse(of_key, "is of a KEY: leave --supernet out")
     if output is None:
         raise UsageError("where to?", f"archfront train {target} --supernet -o FILE")
     options = {

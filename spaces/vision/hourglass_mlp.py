@@ -82,6 +82,13 @@ class HourglassMlp(ModelSpace):
             "schedule": "cosine",
             "gradient_clip": 1.0,
         },
+        "self_tuning": {
+            "optimizer": "adamw",
+            "lr": 1e-3,
+            "weight_decay": 0.01,
+            "batch_size": 128,
+            "gradient_clip": 1.0,
+        },
     }
     epochs = 20
     paper = "Rethinking the shape convention of an MLP, arXiv 2510.01796"

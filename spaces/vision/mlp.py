@@ -7,13 +7,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from archfront.spaces._choices import Categorical
 from archfront.spaces._condition import Equals, IndexBelow
 from archfront.spaces._model_space import ModelSpace
+from archfront.spaces._noise import GaussianNoise
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._parameter import Repeated, SelfTuned
 from archfront.spaces._search_space import Configuration, SearchSpace
@@ -25,17 +25,6 @@ __all__ = ["Mlp"]
 
 DEEPEST = 30
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
-
-
-class GaussianNoise(nn.Module):
-    """x + N(0, std^2) while training, x otherwise."""
-
-    def __init__(self, std: float) -> None:
-        super().__init__()
-        self.std = std
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return x + self.std * torch.randn_like(x) if self.training and self.std > 0 else x
 
 
 class Layer(nn.Module):

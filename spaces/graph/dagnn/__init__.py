@@ -86,6 +86,14 @@ class Dagnn(ModelSpace):
             "schedule": "constant",
             "random_subnets": 4,
         },
+        "self_tuning": {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "weight_decay": 5e-3,
+            "schedule": "constant",
+            "select": "best",
+            "early_stopping": 100,
+        },
     }
     epochs = 1000
     paper = "Towards Deeper Graph Neural Networks, Liu, Gao, Ji, KDD 2020"

@@ -1,0 +1,200 @@
+"""A plain network as one that responds to its own hyperparameters, and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from archfront.spaces._errors import UsageError
+from archfront.spaces._parameter import Parameter
+from archfront.trainers._hyper_vector import Hyperparameter, HyperVector
+from archfront.trainers._response import ResponseConv, ResponseEmbedding, ResponseLayer, ResponseLinear, Rows
+from archfront.trainers._response_cell import ResponseLSTMCell
+from archfront.trainers._response_weights import is_responding, respond, settle
+from archfront.trainers._strength import DROPOUTS, ExampleDropout, Strength, reached
+
+__all__ = ["ResponseNet", "convert"]
+
+PER_EXAMPLE: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.Linear: ResponseLinear,
+    nn.Conv1d: ResponseConv,
+    nn.Conv2d: ResponseConv,
+    nn.Embedding: ResponseEmbedding,
+    nn.LSTMCell: ResponseLSTMCell,
+}
+"""Only these very classes: what a subclass does with its weight is its own affair."""
+PER_BATCH = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""These and their subclasses."""
+
+
+class ResponseNet(nn.Module):
+    """The converted network with its hyperparameters `hypers` and the rows that its layers see.
+
+    Before a forward pass call `see` (perturbed rows) or `rest` (the current hyperparameters).
+    """
+
+    def __init__(
+        self, net: nn.Module, hypers: HyperVector, rows: Rows, strengths: Mapping[str, list[Strength]], *, centred: bool
+    ) -> None:
+        super().__init__()
+        self.net, self.hypers, self.rows, self.centred = net, hypers, rows, centred
+        self._strengths = dict(strengths)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The network's output."""
+        output: Tensor = self.net(*inputs)
+        return output
+
+    def see(self, H: Float[Tensor, "rows hypers"]) -> None:
+        """From now on example b has the hyperparameters of row b, in its weights and in its dropout."""
+        self.rows.h = H - self.hypers.lam.detach() if self.centred else H
+        self._set(self.hypers.values(H.detach()))
+
+    def rest(self) -> None:
+        """From now on every example has the current hyperparameters."""
+        lam = self.hypers.lam.detach()[None]
+        self.rows.h = None if self.centred else lam
+        self._set(self.hypers.values(lam))
+
+    def _set(self, values: Tensor) -> None:
+        for column, name in enumerate(self.hypers.names):
+            for strength in self._strengths.get(name, ()):
+                strength.set(values[:, column])
+
+    @property
+    def response_parameters(self) -> list[nn.Parameter]:
+        """W_h, b_h and [V; C] of every layer."""
+        layers = [m for m in self.modules() if isinstance(m, ResponseLayer)]
+        own = ("response_weight", "response_bias", "gates.weight")
+        return [p for layer in layers for name, p in layer.named_parameters() if name in own]
+
+    @property
+    def general_parameters(self) -> list[nn.Parameter]:
+        """Every other trained parameter of the network: the elementary weights, norms, the scalars c."""
+        response = {id(p) for p in self.response_parameters}
+        return [p for p in self.net.parameters() if id(p) not in response and p.requires_grad]
+
+    def collapse(self) -> nn.Module:
+        """The plain network, in eval mode, with the weights and strengths of the current hyperparameters."""
+        self.rest()
+        twin = copy.deepcopy(self)
+        h = None if self.centred else twin.hypers.lam.detach()
+        for name, value in twin.hypers.value_of().items():
+            for strength in twin._strengths.get(name, ()):
+                strength.set(value)
+        return _replaced(twin.net, lambda module: _collapsed(module, h)).eval()
+
+
+def convert(
+    model: nn.Module,
+    parameters: Sequence[Parameter],
+    config: Mapping[str, Any],
+    *,
+    centred: bool,
+    per_batch: bool = False,
+    scale: float = 1.0,
+    elsewhere: Collection[str] = (),
+) -> ResponseNet:
+    """Take `model` over: every layer responds to `parameters`, which start at their values in `config`.
+
+    `per_batch`: one row for all examples of a batch. `scale` multiplies every sigma0. `elsewhere` names parameters that
+    act outside of the network. Raises UsageError that names the layer or parameter, and why.
+    """
+    strengths = {p.name: reached(model, p) for p in parameters if p.name not in elsewhere}
+    hypers = HyperVector([Hyperparameter.of(p, config[p.name], per_batch=per_batch, scale=scale) for p in parameters])
+    _check(model, per_batch=per_batch)
+    rows, bound = Rows(), {id(s.module) for found in strengths.values() for s in found}
+    made: dict[int, nn.Module] = {}
+
+    def changed(module: nn.Module) -> nn.Module:
+        if id(module) in bound and type(module) in DROPOUTS:
+            return ExampleDropout(module)
+        if not _has_weight(module, per_batch=per_batch):
+            return module
+        if per_batch:
+            layer = ResponseLinear if isinstance(module, nn.Linear) else ResponseConv
+            return respond(module, layer(module, rows, len(hypers.members), centred=centred))  # type: ignore[arg-type]
+        return PER_EXAMPLE[type(module)](module, rows, len(hypers.members), centred=centred)
+
+    net = _replaced(model, changed, made)
+    if not any(isinstance(m, ResponseLayer) for m in net.modules()):
+        raise UsageError("this network has no layer that could respond to hyperparameters", "it has no trained weight")
+    moved = {
+        name: [Strength(made.get(id(s.module), s.module), s.attribute) for s in found]
+        for name, found in strengths.items()
+    }
+    return ResponseNet(net, hypers, rows, moved, centred=centred)
+
+
+def _check(model: nn.Module, *, per_batch: bool) -> None:
+    """Every trained weight is one that can respond; vectors (biases, norms) need not."""
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        own = {key: p for key, p in module._parameters.items() if p is not None and p.requires_grad}
+        for key, parameter in own.items():
+            if (other := owners.setdefault(id(parameter), name)) != name:
+                raise UsageError(
+                    f"layers {other!r} and {name!r} share {key}: their responses would differ", "untie them"
+                )
+        wide = [key for key, p in own.items() if sum(length > 1 for length in p.shape) > 1]
+        if wide and not _has_weight(module, per_batch=per_batch):
+            raise UsageError(f"layer {name!r} ({type(module).__name__}) cannot respond", _reason(module, wide[0]))
+
+
+def _has_weight(module: nn.Module, *, per_batch: bool) -> bool:
+    kinds = isinstance(module, PER_BATCH) if per_batch else type(module) in PER_EXAMPLE
+    return kinds and any(p is not None and p.requires_grad for p in module._parameters.values())
+
+
+def _reason(module: nn.Module, parameter: str) -> str:
+    if isinstance(module, nn.RNNBase):
+        return "write it with nn.LSTMCell"
+    if isinstance(module, _ConvTransposeNd):
+        return "transposed convolutions are not covered"
+    if isinstance(module, tuple(PER_EXAMPLE)):
+        return f"it is a {type(module).__mro__[1].__name__} of its own kind: what it does with its weight is not known"
+    return f"its {parameter} is neither the weight of a covered layer ({_names()}) nor a bias or norm"
+
+
+def _names() -> str:
+    return ", ".join(kind.__name__ for kind in PER_EXAMPLE)
+
+
+def _collapsed(module: nn.Module, h: Tensor | None) -> nn.Module:
+    if isinstance(module, ExampleDropout):
+        assert isinstance(module.p, float)
+        return module.collapse(module.p)
+    if isinstance(module, ResponseLayer | ResponseLSTMCell):
+        return module.collapse(h)
+    return settle(module, h) if is_responding(module) else module
+
+
+@torch.no_grad()
+def _replaced(
+    model: nn.Module, change: Callable[[nn.Module], nn.Module], made: dict[int, nn.Module] | None = None
+) -> nn.Module:
+    """`model` with `change` applied to each module once, also where it stands several times; `made` by old id."""
+    made = {} if made is None else made
+    old = list(model.modules())  # ids stay taken while this list lives
+    inner = {
+        id(part)
+        for m in old
+        if isinstance(m, ResponseLayer | ResponseLSTMCell)
+        for part in m.modules()
+        if part is not m
+    }
+    inner |= {id(part) for m in old if is_responding(m) for part in m.get_submodule("response").modules()}
+    for module in old:
+        if id(module) not in inner:
+            made[id(module)] = change(module)
+    for module in old:
+        for name, child in module._modules.items():
+            if child is not None and id(child) in made:
+                module._modules[name] = made[id(child)]
+    return made[id(model)]
