@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +17,10 @@ from archfront.predictors._workshop import Kept
 from archfront.search._diffusion import Guide, Sampler, sampled
 from archfront.search._score_network import ScoreNetwork
 from archfront.search._score_training import ScoreRecipe, new_network, train_score_network
-from archfront.spaces._cache import cached_tensors, read_tensors
+from archfront.spaces._cache import cache_folder, cached_tensors, read_tensors
 from archfront.spaces._parameter import Floats
 
 __all__ = ["SHIPPED", "Generator", "Round", "draw", "prepare"]
-
-logger = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Generators that come with the package, by identity."""
@@ -43,25 +40,32 @@ class Generator:
         content = [self.relaxation.id, type(self.sde).__name__, asdict(self.sde), asdict(self.recipe)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether its network is here already, shipped or in the user's cache."""
+        return self._shipped.exists() or (cache_folder() / self._cached).exists()
+
+    @property
+    def _shipped(self) -> Path:
+        return SHIPPED / f"{self.id[:16]}.pt"
+
+    @property
+    def _cached(self) -> str:
+        return f"generators/{self.id}.pt"
+
     def network(self) -> ScoreNetwork:
         """The trained network: shipped, from the user's cache, or trained now and kept there."""
         with torch.random.fork_rng(devices=[]):
             net = new_network(self.relaxation, self.sde, self.recipe.shape)
-        shipped = SHIPPED / f"{self.id[:16]}.pt"
-        if shipped.exists():
-            tensors = read_tensors(shipped, self.id)
+        if self._shipped.exists():
+            tensors = read_tensors(self._shipped, self.id)
         else:
-            tensors = cached_tensors(f"generators/{self.id}.pt", self.id, self.trained)
+            tensors = cached_tensors(self._cached, self.id, self.trained)
         net.load_state_dict(tensors)
         return net.eval().requires_grad_(False)
 
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.relaxation.shape[0], self.recipe.steps
-
     def trained(self, watch: Callable[[int, float], None] | None = None) -> dict[str, torch.Tensor]:
         """The tensors of a network trained now."""
-        logger.warning("training a generator for %d decisions, %d steps: minutes, once; then it is kept", *self._size)
         return train_score_network(self.relaxation, self.sde, self.recipe, watch=watch or _silent).state_dict()
 
 

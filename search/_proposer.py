@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from archfront.predictors._relaxation import Relaxation
 from archfront.search._strategy import Strategy
 from archfront.search._types import Configuration
+from archfront.spaces._cache import cache_folder
 from archfront.spaces._errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from archfront.spaces._parameter import Floats
 
 __all__ = ["GUIDED", "UNGUIDED", "Pool", "Proposer", "Sampling"]
+
+logger = logging.getLogger(__name__)
 
 VOICES = ("mean", "ucb", "its")
 QUANTISERS = ("threshold", "argmax")
@@ -98,7 +102,15 @@ class Proposer:
         if self._ready is None:
             from archfront.search._generator import prepare
 
-            self._ready = self.strategy.context.workshop.submit(prepare, self._generator())
+            generator = self._generator()
+            if not generator.is_trained:
+                logger.warning(
+                    "training a generator of %d decisions, %d steps: minutes, once; then it is kept in %s",
+                    self.relaxation.shape[0],
+                    self.sampling.training_steps,
+                    cache_folder(),
+                )
+            self._ready = self.strategy.context.workshop.submit(prepare, generator)
 
     def fill(self, pool: Pool, number: int, guide: Predictor | None = None) -> None:
         """Rounds of samples with less and less guidance until nothing is missing. `guide` is fitted already; by default
