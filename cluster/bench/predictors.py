@@ -27,6 +27,7 @@ from archfront.search._types import Configuration
 from archfront.spaces._arguments import check_arguments
 from archfront.spaces._errors import UsageError
 from archfront.spaces._registry import registered_name
+from archfront.spaces._search_space import SearchSpace
 from archfront.spaces._table import TableLookup
 
 __all__ = ["Column", "Comparison", "Fit", "compare", "summary", "table_space"]
@@ -197,9 +198,11 @@ class Comparison:
                 )
 
     def _default(self) -> list[tuple[str, Mapping[str, Any]]]:
-        context = _context(table_space(self.space, self.task))
+        space = table_space(self.space, self.task)
+        context = _context(space)
         classes = {name: registered.load(name) for name in registered.names()}
-        return [(name, {}) for name, cls in classes.items() if cls.minimum and cls.supports(context) is None]
+        able = {name: cls for name, cls in classes.items() if cls.minimum and cls.supports(context) is None}
+        return [(name, {}) for name, cls in able.items() if _reads(cls, space.search_space, context)]
 
     def _one(self, name: str, parameters: Mapping[str, Any]) -> Callable[[int], list[Fit]]:
         """The fits of a predictor by seed, after its refusals."""
@@ -316,3 +319,12 @@ def _standard_error(values: Sequence[float]) -> float | None:
 def _mean(rows: Sequence[Row], name: str) -> float | None:
     values = [row[name] for row in rows]
     return None if None in values else statistics.fmean(values)
+
+
+def _reads(cls: type[Predictor], space: SearchSpace, context: Context) -> bool:
+    """Whether the space is one that the predictor can be made for: some read so many columns and no more."""
+    try:
+        cls(space, context)
+    except UsageError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from archfront.cluster.bench import predictors as bench
 from archfront.cluster.bench.predictors import Column, Comparison, Fit, compare, table_space
 from archfront.cluster.store import Store
 from archfront.predictors import TooFewPointsError
-from archfront.spaces import SearchSpace, TableSpace
+from archfront.spaces import Categorical, SearchSpace, TableSpace
 from archfront.spaces._errors import UnknownNameError, UsageError
 from archfront.spaces._search_space import Configuration
 from tests.cluster.bench_files import check
@@ -208,3 +208,17 @@ def test_the_list_says_what_a_predictor_needs(
     assert (rows["ridge"]["minimum"], rows["ridge"]["uncertainty"]) == (5, True)
     assert rows["forest"]["parameters"]["trees"] == 100
     assert "Breiman" in rows["forest"]["about"]
+
+
+def test_by_default_what_cannot_read_so_many_columns_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prior-data fitted network reads 64."""
+    words = WIDE.sample(np.random.default_rng(0), 30, distinct=True)
+    frame = pd.DataFrame([{**word, "err": float(i)} for i, word in enumerate(words)])
+    table = TableSpace(frame, WIDE, {"error": "err"}, name="wide")
+    monkeypatch.setattr(bench, "table_space", lambda *_: table)
+    chosen = {name for name, _ in Comparison("wide", None, (), (), (10,), (0,), test=2)._default()}
+    assert "pfn" not in chosen
+    assert {"ridge", "forest"} <= chosen
+
+
+WIDE = SearchSpace(*(Categorical(f"op{i}", tuple("abcd")) for i in range(20)))
