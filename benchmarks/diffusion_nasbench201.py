@@ -113,7 +113,7 @@ def _guide(known: Cells, kind: str, option: str, seed: int) -> Guidance | None:
     predictor = predictors.load(name)(known.search_space, known.context, seed=seed, **given)
     predictor.fit([known.configs[i] for i in rows], {"accuracy": labels})
     desire = Desire(opinions_of(predictor, "accuracy", known.relaxation), -1.0, float(labels.std()))
-    scale = float(option) if kind == "scale" else SCALE
+    scale = float(option) if kind in ("scale", "clean-trained") and option else SCALE
     chosen = torch.from_numpy(rng.integers(2**31, size=SAMPLES))
     voice = option if kind == "voice" else "mean"
     return Guidance([desire], [], torch.ones(SAMPLES, 1), chosen, scale, voice)
@@ -157,8 +157,8 @@ def pieces(ablations: bool) -> Iterator[tuple[str, str, int]]:
             yield "optimisation", kind, seed
     whats = ["random", "unguided", "guided", "shuffled", "clean-trained"]
     if ablations:
-        whats += ["steps:200", "no corrector", "scale:5", "scale:50", "scale:100"]
-        whats += ["guide:mlp", "guide:ridge", "voice:its", "voice:ucb"]
+        whats += ["scale:5", "clean-trained:5", "scale:50", "clean-trained:50", "steps:200", "no corrector"]
+        whats += ["guide:mlp", "guide:ridge", "voice:its", "voice:ucb", "process:vp", "process:subvp"]
     for what in whats:
         for seed in range(SEEDS):
             yield "generation", what, seed

@@ -39,7 +39,7 @@ def told(strategy: Bayesian, trials: int, loss: dict[str, float]) -> list[float]
     return found
 
 
-@pytest.mark.parametrize("predictor", ["gaussian_process"])
+@pytest.mark.parametrize("predictor", ["pfn", "gaussian_process"])
 def test_the_best_of_an_additive_toy_is_found(predictor: str) -> None:
     """One of 729: in 30 evaluations at random with probability .04."""
     space = SearchSpace(Repeated(Categorical("op", ("a", "b", "c")), 6))
