@@ -7,23 +7,17 @@ and the variances of its weights, without a backward pass. The features are the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archfront.predictors._context import Context
-from archfront.predictors._critical_point import (
-    critical_point,
-    learning_rates,
-    optimal_x2,
-    standard_deviations,
-    suggested_width,
-)
 from archfront.predictors._prediction import Fitted, Model
 from archfront.predictors._predictor import Predictor
 from archfront.spaces._choices import Categorical
+from archfront.spaces._critical_advice import Advice, LayerAdvice, advice, advice_of
+from archfront.spaces._critical_point import critical_point, optimal_x2
 from archfront.spaces._errors import ArchfrontError, UsageError
 from archfront.spaces._lookup import LookupSpace, LookupTask
 from archfront.spaces._parameter import Floats
@@ -32,7 +26,7 @@ from archfront.spaces._search_space import Configuration
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from archfront.predictors._critical_network import RandomNetwork
+    from archfront.spaces._critical_network import RandomNetwork
     from archfront.spaces._model_space import ModelSpace
 
 __all__ = ["Criticality", "Advice", "LayerAdvice", "advice_of", "features_of", "score_of"]
@@ -42,31 +36,6 @@ MOST_X2 = 20.0
 """Larger values of x2 only say that the perturbation theory has ended."""
 LEAST = 1e-70
 """What logarithms are taken of is not below: a layer that starts at 0 passes nothing."""
-
-
-@dataclass(frozen=True)
-class LayerAdvice:
-    """Variances and standard deviations to initialise a layer with, and what to multiply a learning rate by."""
-
-    name: str
-    C_b: float
-    C_W: float
-    bias_std: float
-    weight_std: float
-    bias_rate: float
-    weight_rate: float
-
-
-@dataclass(frozen=True)
-class Advice:
-    """For a chain of layers with one activation: the critical (C_b, C_W), `width` at which depth/width is the optimal
-    r*, and what each layer should get (the first one its own C_W, so that a half-stable kernel starts at its K*)."""
-
-    activation: str
-    C_b: float
-    C_W: float
-    width: int
-    layers: tuple[LayerAdvice, ...]
 
 
 class Criticality(Predictor):
@@ -128,7 +97,7 @@ class Criticality(Predictor):
 
     def advice(self, config: Configuration) -> Advice:
         """How to initialise and train it. Raises UsageError where the theory has no advice, see `advice_of`."""
-        return _advice(self._network(config))
+        return advice(self._network(config))
 
     @property
     def _space(self) -> ModelSpace:
@@ -165,7 +134,7 @@ def features_of(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
 
     Raises UsageError that names the layer for a network that cannot be read.
     """
-    from archfront.predictors._critical_network import read_network
+    from archfront.spaces._critical_network import read_network
 
     return _features(read_network(net, inputs))
 
@@ -175,14 +144,6 @@ def score_of(features: Mapping[str, float]) -> float:
     return -abs(features["P"]) - min(features["x2"], MOST_X2)
 
 
-def advice_of(net: nn.Module, inputs: tuple[Tensor, ...]) -> Advice:
-    """Advice for a chain of layers whose activations are the same one. Raises UsageError for skips, for several
-    activations, and for one without a critical point."""
-    from archfront.predictors._critical_network import read_network
-
-    return _advice(read_network(net, inputs))
-
-
 def read_configuration(
     space: ModelSpace, config: Configuration, inputs: tuple[Tensor, ...], seed: int
 ) -> RandomNetwork:
@@ -190,7 +151,7 @@ def read_configuration(
     were. Raises UsageError for one that cannot be read."""
     import torch
 
-    from archfront.predictors._critical_network import read_network
+    from archfront.spaces._critical_network import read_network
 
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         torch.manual_seed(seed)
@@ -244,36 +205,3 @@ def _first_order_x2(network: RandomNetwork, x2: float) -> float:
     return sum(
         point.nu / layer.fan_in for point, layer in zip(points, network.layers[1:], strict=True) if point is not None
     )
-
-
-def _advice(network: RandomNetwork) -> Advice:
-    first, *rest = network.layers
-    activations = {layer.activation.name: layer.activation for layer in rest}
-    if network.skips:
-        raise UsageError("a network with skips has no critical variances", "see P of its features")
-    if len(activations) != 1:
-        raise UsageError(f"its activations are {', '.join(activations) or 'none'}", "advice is for one, in all layers")
-    ((name, activation),) = activations.items()
-    critical = critical_point(activation)
-    if critical is None:
-        raise UsageError(f"activation {name!r} has no critical point", "e.g. relu, tanh, gelu and silu have one")
-    lambda_b, lambda_W = learning_rates(critical, len(network.layers))
-    layers = []
-    for i, layer in enumerate(network.layers):
-        C_W = critical.C_W
-        if layer is first and critical.kind == "half_stable":
-            C_W = (critical.K - critical.C_b) / max(network.input_square, LEAST)
-        bias_std, weight_std = standard_deviations(critical.C_b, C_W, layer.fan_in)
-        layers.append(
-            LayerAdvice(
-                layer.name,
-                critical.C_b,
-                C_W,
-                bias_std,
-                weight_std,
-                float(lambda_b[i]),
-                float(lambda_W[i]) / layer.fan_in,
-            )
-        )
-    width = suggested_width(len(rest), critical.nu, network.layers[-1].outputs)
-    return Advice(name, critical.C_b, critical.C_W, width, tuple(layers))

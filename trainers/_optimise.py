@@ -27,12 +27,19 @@ OPTIMISER_PARAMETERS: tuple[Parameter, ...] = (
     Real("gradient_clip", 1e-3, 1e3, default=0.0, log=True, zero=True, bins=12, role="hyperparameter"),
 )
 """`step` divides the learning rate by ten after each third of the planned epochs; gradient_clip 0 is none."""
+SCALE = "lr_scale"
+"""Of a parameter group: what its learning rate is multiplied by, 1 where absent."""
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that want a gradient. Weight decay acts on all of them."""
-    trained = [p for p in parameters if p.requires_grad]
+def make_optimiser(
+    parameters: Iterable[nn.Parameter], settings: Mapping[str, Any], scales: Mapping[nn.Parameter, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser over the parameters that want a gradient. Weight decay acts on all of them. With `scales` each is a
+    group of its own, whose learning rate is multiplied by its scale."""
     lr, decay = settings["lr"], settings["weight_decay"]
+    trained: Any = [p for p in parameters if p.requires_grad]
+    if scales is not None:
+        trained = [{"params": [p], "lr": lr * scales[p], SCALE: scales[p]} for p in trained]
     if settings["optimizer"] == "sgd":
         return torch.optim.SGD(trained, lr=lr, momentum=settings["momentum"], weight_decay=decay)
     kind = torch.optim.AdamW if settings["optimizer"] == "adamw" else torch.optim.Adam
@@ -55,6 +62,6 @@ def learning_rate(settings: Mapping[str, Any], progress: float, epochs: float) -
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group this rate."""
+    """Give every parameter group this rate, times its scale."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(SCALE, 1.0)

@@ -16,6 +16,7 @@ from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.trainers._batches import batches, cut_and_mix
+from archfront.trainers._critical_start import INIT, LR_SCALING, start
 from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate
 from archfront.trainers._replay import Replay
@@ -32,10 +33,17 @@ class Backprop(Trainer):
     `select` best keeps the weights of the epoch with the lowest validation loss (strictly lower), and the last report
     repeats that epoch's metrics. `early_stopping` w > 0 ends the training, after half of the planned epochs, once the
     validation loss exceeds the mean of the w before it (DAGNN's rule).
+
+    `init` and `lr_scaling` critical start and train each layer at the criticality of its activations. Networks that the
+    theory cannot read (norms, pooling, unknown activations), and optimisers other than sgd for `lr_scaling`, are
+    refused when the trainer is made; weights that are given replace the initial ones. The rates are meant for critical
+    initial values, and are not tied to `init`: a space may have such values of its own.
     """
 
     parameters = SearchSpace(
         *OPTIMISER_PARAMETERS,
+        INIT,
+        LR_SCALING,
         Real("label_smoothing", 0.0, 0.9, default=0.0, bins=9, role="hyperparameter"),
         Real("cutmix", 0.0, 1.0, default=0.0, bins=4, role="hyperparameter"),
         Categorical("select", ("last", "best"), role="hyperparameter"),
@@ -48,8 +56,10 @@ class Backprop(Trainer):
         super().__init__(space, config, budget=budget, seed=seed, device=device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(seed, "init"))
-            self.model = space.build(self.config).to(device)
-        self._optimiser = make_optimiser(self.model.parameters(), self.settings)
+            self.model = space.build(self.config)
+            scales = start(self.model, self.settings, lambda: self.data("train"), derived_seed(seed, "critical"))
+        self.model.to(device)
+        self._optimiser = make_optimiser(self.model.parameters(), self.settings, scales)
         self._replay: Replay | None = None
         self._losses: list[float] = []
         self._best: dict[str, Any] | None = None

@@ -22,6 +22,7 @@ from archfront.spaces._task import Split
 from archfront.trainers._augment import AUGMENTATION_PARAMETERS, augment, fitted
 from archfront.trainers._batches import Batch, batches
 from archfront.trainers._convert import convert
+from archfront.trainers._critical_start import INIT, start
 from archfront.trainers._layout import channels_last
 from archfront.trainers._linearise import frozen_statistics, linearised
 from archfront.trainers._optimise import make_optimiser, set_learning_rate
@@ -82,10 +83,12 @@ class SelfTuning(Trainer):
         Real("gradient_clip", 1e-3, 1e3, default=0.0, log=True, zero=True, bins=12, **_how),
         Categorical("select", ("last", "best"), **_how),
         Integer("early_stopping", 0, 10_000, default=0, unit="epochs", **_how),
+        INIT,
         *AUGMENTATION_PARAMETERS,
     )
     """`sigma0` multiplies every parameter's own; `early_stopping` w > 0 ends after w epochs without a new lowest
-    validation loss; `select` best keeps that epoch's collapsed network."""
+    validation loss; `select` best keeps that epoch's collapsed network; `init` is that of backprop, for the weights at
+    the first values."""
 
     def __init__(
         self, space: ModelSpace, config: Configuration, *, budget: Budget, seed: int = 0, device: str = "cpu"
@@ -95,8 +98,10 @@ class SelfTuning(Trainer):
         augmented = self._augmented()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(seed, "init"))
+            model = space.build(self.config)
+            start(model, self.settings, lambda: self.data("train"), derived_seed(seed, "critical"))
             self.net = convert(
-                space.build(self.config),
+                model,
                 [*self._declared(), *augmented],
                 {**self.config, **{PREFIX + name: value for name, value in self.settings.items()}},
                 centred=self._centred,

@@ -147,7 +147,12 @@ def test_a_proxy_is_ranked_against_quality_without_a_fit(toy: TableSpace, store:
 
 def test_the_default_is_what_learns_and_fits(toy: TableSpace) -> None:
     fits = comparison(devices=("pi",), sizes=(4, 20), seeds=1).fits()
-    assert {f.predictor for f in fits} == set(predictors.names()) - {"zero_cost", "criticality", "few_shot"}
+    assert {f.predictor for f in fits} == set(predictors.names()) - {
+        "zero_cost",
+        "criticality",
+        "few_shot",
+        "hypernetwork",
+    }
     assert {f.column.metric for f in fits if f.predictor == "latency"} == {"latency_ms", "energy_mj"}
     assert {f.size for f in fits if f.predictor == "ridge"} == {20}, "ridge needs five"
     assert {f.size for f in fits if f.predictor == "forest"} == {4, 20}

@@ -128,7 +128,7 @@ def test_a_trial_pauses_within_an_epoch_and_its_seconds_do_not_count_that(monkey
     config = {**space.search_space.default, "trainer.batch_size": 16}
     evaluator = TrainingEvaluator(space, "backprop", Budget(epochs=3), 0)
     started = time.perf_counter()
-    result = evaluator.evaluate("p", config, lambda epoch, metrics: None)
+    result = evaluator.evaluate("p", config, lambda epoch, metrics, attributes: None)
     passed = time.perf_counter() - started
     thread.join()
     assert (result.status, result.epochs) == ("ok", 3)
@@ -141,7 +141,7 @@ def test_a_trial_pauses_within_an_epoch_and_its_seconds_do_not_count_that(monkey
 def test_a_report_is_made_outside_of_a_turn() -> None:
     """Whoever hears it measures at once."""
 
-    def report(epoch: int, _: Mapping[str, float]) -> None:
+    def report(epoch: int, metrics: Mapping[str, float], attributes: Mapping[str, float]) -> None:
         with measuring_turn():
             epochs.append(epoch)
 

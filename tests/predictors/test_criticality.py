@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf, log, sqrt
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from archfront import predictors, spaces
 from archfront.predictors import Context, Predictor
-from archfront.predictors._critical_flow import Block, Layer, flow
-from archfront.predictors._critical_gaussian import ACTIVATIONS
-from archfront.predictors._critical_network import read_network
-from archfront.predictors._critical_point import critical_point, optimal_aspect_ratio
-from archfront.predictors.criticality import Criticality, advice_of, features_of, score_of
+from archfront.predictors.criticality import Criticality, features_of, score_of
 from archfront.predictors.testing import ADDITIVE, PredictorContract
 from archfront.spaces import Categorical, Integer, ModelSpace, SearchSpace, TableSpace
+from archfront.spaces._critical_flow import Block, Layer, flow
+from archfront.spaces._critical_gaussian import ACTIVATIONS
+from archfront.spaces._critical_point import critical_point, optimal_aspect_ratio
 from archfront.spaces._errors import DataError, UsageError
 from archfront.spaces._search_space import Configuration
 from archfront.spaces._task import Signature, Task, TensorSpec
 from archfront.spaces._toy import ToyImages
+from tests.spaces.critical_nets import initialised, inputs_of
 
 MLP = spaces.load("mlp")
 
@@ -44,194 +42,11 @@ class TestCriticality(PredictorContract):
         return MLP.search_space
 
 
-def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make()
-
-
-def inputs_of(*shape: int) -> tuple[Tensor, ...]:
-    return (torch.randn(12, *shape, generator=torch.Generator().manual_seed(0)),)
-
-
 def on(space: ModelSpace, **parameters: Any) -> Criticality:
     return Criticality(space.search_space, Context(space, space.task()), **parameters)
 
 
-# -- reading
-
-
-MODULES: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {
-    "linear": nn.Identity(),
-    "relu": nn.ReLU(inplace=True),
-    "leaky_relu": nn.LeakyReLU(),
-    "tanh": nn.Tanh(),
-    "sin": torch.sin,
-    "erf": torch.erf,
-    "hardtanh": nn.Hardtanh(),
-    "elu": nn.ELU(),
-    "softsign": nn.Softsign(),
-    "selu": nn.SELU(),
-    "gelu": nn.GELU(),
-    "silu": nn.SiLU(),
-    "mish": nn.Mish(),
-    "hard_swish": nn.Hardswish(),
-    "sigmoid": nn.Sigmoid(),
-    "softplus": nn.Softplus(),
-}
-
-
-class Chain(nn.Module):
-    """Three layers, a function between them."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(9, 9) for _ in range(3))
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, *rest = self.layers
-        x = first(x)
-        for layer in rest:
-            x = layer(self.function(x))
-        return x
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_is_recognised_by_what_it_computes(name: str) -> None:
-    assert set(MODULES) == set(ACTIVATIONS)
-    found = read_network(Chain(MODULES[name]), inputs_of(9))
-    assert [layer.activation.name for layer in found.layers] == ["linear", name, name]
-    assert not found.skips
-
-
-def test_functions_of_activations() -> None:
-    tanh = read_network(Chain(lambda x: functional.gelu(x, approximate="tanh")), inputs_of(9))
-    assert tanh.layers[1].activation.name == "gelu"
-    leaky = read_network(Chain(lambda x: functional.leaky_relu(2 * x, 0.2)), inputs_of(9))
-    assert leaky.layers[1].activation.slopes == (2.0, 0.4)
-    for function in (functional.relu6, functional.hardsigmoid, lambda x: functional.elu(x, 0.5), torch.square):
-        with pytest.raises(UsageError, match=r"between 'layers.0' and 'layers.1' is no known activation"):
-            read_network(Chain(function), inputs_of(9))
-
-
-def test_layers_are_measured() -> None:
-    net = seeded(
-        lambda: nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(96, 5, bias=False))
-    )
-    x = inputs_of(4, 6, 6)
-    found = read_network(net, x)
-    conv, head = found.layers
-    assert (conv.name, conv.fan_in, conv.outputs, head.fan_in, head.outputs) == ("0", 18, 6, 96, 5)
-    assert pytest.approx(18 * float(net[0].weight.detach().square().mean())) == conv.C_W
-    assert conv.C_b == pytest.approx(float(net[0].bias.detach().square().mean()))
-    assert (head.C_b, head.bias) == (0, False)
-    assert found.input_square == pytest.approx(float(x[0].square().mean()))
-
-
-class Residual(nn.Module):
-    """z + W2 tanh(W1 z), twice, between two layers; or z' = gamma z + W tanh(z)."""
-
-    def __init__(self, gamma: float = 1.0) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(9, 9), nn.Linear(9, 4)
-        self.inner = nn.ModuleList(nn.Linear(9, 9) for _ in range(4))
-        self.gamma = gamma
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.first(x)
-        for one, two in zip(self.inner[::2], self.inner[1::2], strict=True):
-            z = self.gamma * z + two(one(z).tanh())
-        return self.last(z)
-
-
-def test_skips_are_recognised() -> None:
-    found = read_network(Residual(0.7), inputs_of(9))
-    assert found.skips == {3: (1, pytest.approx(0.7)), 5: (3, pytest.approx(0.7))}
-    assert [len(block.layers) for block in found.blocks()] == [1, 2, 2, 1]
-    assert [layer.activation.name for layer in found.layers] == ["linear", "linear", "tanh", "linear", "tanh", "linear"]
-    with pytest.raises(UsageError, match="skips has no critical variances"):
-        advice_of(Residual(), inputs_of(9))
-
-
-class Nested(Residual):
-    """A skip around both blocks."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.first(x)
-        y = z + self.inner[1](self.inner[0](z).tanh())
-        return self.last(z + self.inner[3](self.inner[2](y).tanh()))
-
-
-class Twice(Residual):
-    """One layer two times."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.first(self.first(x).tanh())
-
-
-class Pair(Residual):
-    """Two outputs."""
-
-    def forward(self, x: Tensor) -> Any:
-        return self.first(x), self.first.weight
-
-
-class Normalised(Residual):
-    """A norm as a function."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(functional.layer_norm(self.first(x), (9,)))
-
-
-@pytest.mark.parametrize(
-    ("net", "said"),
-    [
-        (Nested(), "cross or nest"),
-        (Twice(), "'first' runs twice"),
-        (Pair(), "returns a tuple"),
-        (Normalised(), "between 'first' and 'last'"),
-        (nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9)), "layer '1' is a BatchNorm1d"),
-        (nn.Sequential(nn.Linear(9, 9), nn.RMSNorm(9)), "layer '1' is a RMSNorm"),
-        (nn.Sequential(nn.Linear(9, 9), nn.PReLU()), "'1' is a PReLU with parameters"),
-        (nn.Sequential(nn.Linear(9, 9), nn.Softmax(dim=1)), "between '0' and 'the output'"),
-        (nn.Identity(), "no linear or convolutional layer"),
-    ],
-)
-def test_refusals(net: nn.Module, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        features_of(net, inputs_of(9))
-
-
-def test_reading_leaves_the_network_alone() -> None:
-    net = seeded(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)))
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    output = net(*inputs_of(6))
-    features_of(net, inputs_of(6))
-    assert net.training
-    assert net[0].weight.dtype == torch.float32
-    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-    assert torch.equal(net(*inputs_of(6)), output)
-
-
 # -- features and score
-
-
-def initialised(name: str, depth: int, width: int, C_b: float, C_W: float) -> nn.Module:
-    """Of torch modules: depth hidden layers and a head of 10; mean squares are exactly as asked."""
-    net = seeded(
-        lambda: nn.Sequential(
-            *(part for i in range(depth) for part in (nn.Linear(width if i else 6, width), MODULES[name])),
-            nn.Linear(width, 10),
-        )
-    )
-    g = torch.Generator().manual_seed(1)
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            for values, square in ((layer.weight, C_W / layer.in_features), (layer.bias, C_b)):
-                nn.init.normal_(values, generator=g)
-                values.data *= sqrt(square) / float(values.detach().square().mean().sqrt())
-    return net
 
 
 @pytest.mark.parametrize(("name", "C_b", "C_W"), [("relu", 0.1, 1.4), ("gelu", 0.17, 2.0)])
@@ -284,23 +99,6 @@ def test_critical_networks_score_best() -> None:
 # -- advice
 
 
-def test_advice_makes_a_network_critical() -> None:
-    for name in ("relu", "tanh", "gelu"):
-        net = initialised(name, 8, 300, 0.3, 1.0)
-        advice = advice_of(net, inputs_of(6))
-        assert advice.activation == name
-        layers = dict(net.named_modules())
-        g = torch.Generator().manual_seed(2)
-        for layer in advice.layers:
-            nn.init.normal_(layers[layer.name].weight, std=layer.weight_std, generator=g)  # type: ignore[arg-type]
-            nn.init.normal_(layers[layer.name].bias, std=layer.bias_std, generator=g)  # type: ignore[arg-type]
-        found = features_of(net, inputs_of(6))
-        lost = np.log(1 - 1 / (1 + np.arange(1, 9))).sum() if name == "tanh" else 0  # chi_perp = 1 - 1/l
-        assert found["P"] == pytest.approx(lost, abs=0.7)
-        if name == "gelu":
-            assert found["k"] == pytest.approx(0, abs=0.2)
-
-
 def test_advice_in_numbers() -> None:
     advice = on(MLP).advice({**MLP.search_space.default, "depth": 8, "width": 64})
     assert (advice.C_b, advice.C_W, advice.width) == (0, 2, 500)
@@ -310,14 +108,8 @@ def test_advice_in_numbers() -> None:
     assert advice.layers[1].bias_rate == pytest.approx(1 / 9)
 
 
-def test_advice_that_there_is_not() -> None:
+def test_features_without_a_critical_point() -> None:
     mixed = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
-    with pytest.raises(UsageError, match="activations are relu, tanh"):
-        advice_of(mixed, inputs_of(6))
-    with pytest.raises(UsageError, match="activations are none"):
-        advice_of(nn.Sequential(nn.Linear(6, 6)), inputs_of(6))
-    with pytest.raises(UsageError, match="'sigmoid' has no critical point"):
-        advice_of(nn.Sequential(nn.Linear(6, 6), nn.Sigmoid(), nn.Linear(6, 6)), inputs_of(6))
     assert features_of(mixed, inputs_of(6))["rho"] > 0
     sigmoids = features_of(nn.Sequential(nn.Linear(6, 6), nn.Sigmoid(), nn.Linear(6, 6)), inputs_of(6))
     assert sigmoids["rho"] == pytest.approx(sigmoids["x2"] / (4 / (20 + 3 * 6)))

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from archfront.predictors._critical_gaussian import ORDERS, Activation, averages, hermite
+from archfront.spaces._critical_gaussian import ORDERS, Activation, averages, hermite
 from archfront.spaces._parameter import Floats
 
 __all__ = [

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archfront.predictors._critical_flow import Block, Flow, Layer, flow
-from archfront.predictors._critical_gaussian import ACTIVATIONS, Activation
+from archfront.spaces._critical_flow import Block, Flow, Layer, flow
+from archfront.spaces._critical_gaussian import ACTIVATIONS, Activation
 from archfront.spaces._errors import UsageError
 from archfront.spaces._parameter import Floats
 
@@ -197,7 +197,7 @@ def _link(
     source: Floats, target: Floats, states: Sequence[Floats]
 ) -> tuple[Activation, int | None, float, Floats] | None:
     """(activation, state that a skip starts from, its gamma, the state) such that target = activation(source + gamma
-    state), or None. Gamma other than 1 is seen where the activation is the identity."""
+    state), or None. Gamma other than 1 is seen where the activation is the identity above 0."""
     if source.shape != target.shape:
         return None
     if (activation := _recognised(source, target)) is not None:
@@ -205,12 +205,16 @@ def _link(
     for start, skipped in enumerate(states):
         if skipped.shape != source.shape:
             continue
-        gamma = float((target - source).ravel() @ skipped.ravel()) / max(float((skipped**2).sum()), TOLERANCE)
-        for factor in (1.0, gamma):
+        for factor in (1.0, *(_factor(source[part], skipped[part], target[part]) for part in (..., target > 0))):
             state = source + factor * skipped
             if (activation := _recognised(state, target)) is not None:
                 return activation, start, factor, state
     return None
+
+
+def _factor(source: Floats, skipped: Floats, target: Floats) -> float:
+    """The gamma of target = source + gamma skipped, by least squares."""
+    return float((target - source).ravel() @ skipped.ravel()) / max(float((skipped**2).sum()), TOLERANCE)
 
 
 def _recognised(z: Floats, sigma: Floats) -> Activation | None:

@@ -12,7 +12,7 @@ from math import inf, prod, sqrt
 
 import numpy as np
 
-from archfront.predictors._critical_gaussian import (
+from archfront.spaces._critical_gaussian import (
     LARGEST,
     ORDERS,
     SMALLEST,
@@ -123,7 +123,7 @@ def _through(block: Block, K: float, v: float, memory: Floats) -> _Step:
 
     Cov(z_i'^2, z_j'^2) = gamma^4 v + 2 gamma^2 Cov(z_i^2, S) + Var(S). A skip keeps z_i, on which S depends, so that
     `memory`[b] = Cov(e_b(z_i), z_j^2) of the Hermite polynomials e_b is of order 1/n too, b = 1, 3, 4, ..., and enters
-    both covariances (b = 2 is v). The recursion of `memory` is ours: Monte Carlo estimates need it (tests/predictors).
+    both covariances (b = 2 is v). The recursion of `memory` is ours: Monte Carlo estimates need it (tests/spaces).
     """
     inner, gamma2 = K, block.gamma**2
     pars, perps, added = list[float](), list[float](), list[float]()

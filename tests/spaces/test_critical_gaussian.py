@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from archfront.predictors._critical_flow import Block, Layer, chain, flow, pair_kernel
-from archfront.predictors._critical_gaussian import ACTIVATIONS, averages, leaky_relu, pair_average
-from archfront.predictors._critical_point import (
+from archfront.spaces._critical_flow import Block, Layer, chain, flow, pair_kernel
+from archfront.spaces._critical_gaussian import ACTIVATIONS, averages, leaky_relu, pair_average
+from archfront.spaces._critical_point import (
     critical_point,
     learning_rates,
     mutual_information,
