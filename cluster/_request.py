@@ -249,7 +249,10 @@ def _searched(request: Request, space: ModelSpace) -> tuple[str, SearchSpace]:
         trainer = trainers.load(name)
         if (refusal := trainer.supports(space)) is not None:
             raise UsageError(f"trainer {name!r}: {refusal}")
-        return registered_name(trainer), searched_space(space, trainer, request.settings)
+        searched = searched_space(space, trainer, request.settings)
+        if (refused := trainer.refusal(space, searched.default)) is not None:
+            raise UsageError(f"trainer {name!r}: {refused.message}", refused.hint)
+        return registered_name(trainer), searched
     trainer = trainers.load(request.trainer or SUPERNET)
     if (refusal := trainer.supports(space)) is not None:
         raise UsageError(f"--supernet: {refusal}")

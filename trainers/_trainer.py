@@ -62,6 +62,21 @@ class Trainer(ABC):
         """Why this trainer cannot train the space's models, or None. Checked before anything is launched."""
         return None
 
+    @classmethod
+    def refusal(cls, space: ModelSpace, config: Configuration) -> UsageError | None:
+        """What speaks against training this configuration, where that takes a look at the network itself; asked for a
+        study's default configuration before anything is launched. Nothing by default."""
+        return None
+
+    @classmethod
+    def _refused_when_made(cls, space: ModelSpace, config: Configuration) -> UsageError | None:
+        """What the constructor says."""
+        try:
+            cls(space, config, budget=Budget(1))
+        except UsageError as error:
+            return error
+        return None
+
     @property
     def name(self) -> str:
         """The registered name."""

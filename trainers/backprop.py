@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from archfront.spaces._choices import Categorical
-from archfront.spaces._errors import TrainingError
+from archfront.spaces._errors import TrainingError, UsageError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._search_space import Configuration, SearchSpace
@@ -21,7 +21,7 @@ from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate
 from archfront.trainers._replay import Replay
 from archfront.trainers._schedule import Schedule
-from archfront.trainers._trainer import Trainer, derived_seed, outputs_of
+from archfront.trainers._trainer import PREFIX, Trainer, derived_seed, outputs_of
 from archfront.trainers._types import Budget, Report
 
 __all__ = ["Backprop"]
@@ -63,6 +63,12 @@ class Backprop(Trainer):
         self._replay: Replay | None = None
         self._losses: list[float] = []
         self._best: dict[str, Any] | None = None
+
+    @classmethod
+    def refusal(cls, space: ModelSpace, config: Configuration) -> UsageError | None:
+        """Of networks that cannot start at criticality, where that is wanted."""
+        asked = any(config.get(f"{PREFIX}{p.name}", p.default) != p.default for p in (INIT, LR_SCALING))
+        return cls._refused_when_made(space, config) if asked else None
 
     def follow(self, schedule: Schedule) -> None:
         self._replay = Replay(schedule, self.model, self.space)

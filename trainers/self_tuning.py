@@ -131,6 +131,11 @@ class SelfTuning(Trainer):
             return None
         return f"{space.name!r} declares no self-tuned parameter: there is nothing to tune during a training"
 
+    @classmethod
+    def refusal(cls, space: ModelSpace, config: Configuration) -> UsageError | None:
+        """Of networks with a layer that cannot respond, and of parameters that reach nothing."""
+        return cls._refused_when_made(space, config)
+
     def _declared(self) -> list[Parameter]:
         """The space's self-tuned parameters that decide anything here and have more than one value."""
         active = set(self.space.search_space.active_names(self.config))

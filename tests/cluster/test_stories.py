@@ -120,6 +120,16 @@ class TestSelfTuning:
         with pytest.raises(UsageError, match="presupposes trainer 'self_tuning', not 'backprop'"):
             Study("x", space=TOY, strategy="self_tuning", trainer="backprop", store=store).run(trials=1)
 
+    def test_what_a_network_cannot_do_is_refused_before_anything_is_launched(self, store: Store) -> None:
+        """An augmentation that reaches nothing, a network with norms that cannot start at criticality."""
+        no_holes: dict[str, Any] = {"trainer.cutout_length": (2,), "trainer.cutout_holes": (0,)}
+        with pytest.raises(UsageError, match=r"'self_tuning': trainer\.cutout_length reaches nothing"):
+            Study("x", space=TOY, strategy="self_tuning", settings=no_holes, store=store).run(trials=1)
+        critical: dict[str, Any] = {"trainer.init": ("critical",)}
+        with pytest.raises(UsageError, match=r"'backprop': trainer\.init=critical: layer 'blocks\.0\.norm'"):
+            Study("x", space=TOY, strategy="random", settings=critical, store=store).run(trials=1)
+        assert store.studies() == []
+
     def test_its_schedule_is_followed_by_the_plain_trainer(
         self, store: Store, tuned: tuple[Study, str], tmp_path: Path
     ) -> None:
