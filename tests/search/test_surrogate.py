@@ -18,7 +18,7 @@ from archfront.spaces._search_space import SearchSpace
 class PfnBayesian(Bayesian):
     """As `bayesian(predictor=pfn)`."""
 
-    test_parameters = {"initial": 6, "predictor": "pfn"}
+    test_parameters = {"initial": 12, "predictor": "pfn"}
 
 
 class TestPfnLaws(StrategyContract):
