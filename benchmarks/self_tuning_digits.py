@@ -20,10 +20,11 @@ from _results import RESULTS, write
 
 from archfront import trainers
 from archfront.spaces import Configuration, ModelSpace
+from archfront.spaces._errors import TrainingError
 from archfront.spaces._task import Split
 from archfront.spaces.vision._images import image_classification
 from archfront.spaces.vision.mlp import Mlp
-from archfront.trainers import Budget, Schedule, searched_space
+from archfront.trainers import Budget, Report, Schedule, searched_space
 
 Row = dict[str, Any]
 IMAGES, REPLAY_SEED = 200, 1000
@@ -84,9 +85,15 @@ class Lab:
 
     @staticmethod
     def finished(trainer: trainers.Trainer) -> Row:
-        """What a training came to: the epoch of the lowest validation loss."""
+        """What a training came to: the epoch of the lowest validation loss. One that diverges counts as far as it got,
+        which is said."""
         started = time.process_time()
-        reports = list(trainer.run())
+        reports: list[Report] = []
+        diverged = False
+        try:
+            reports.extend(trainer.run())
+        except TrainingError:
+            diverged = True
         spent_s = time.process_time() - started
         test = trainer.evaluate("test")
         row = {
@@ -95,6 +102,7 @@ class Lab:
             "test_loss": test["nll"],
             "test_error": test["error"],
             "cpu_s": spent_s,
+            "diverged": diverged,
         }
         if any(name.startswith("value.") for name in reports[-1].attributes):
             row["schedule"] = Schedule.from_reports(reports).to_json()
@@ -214,6 +222,8 @@ def main() -> None:
         for of in ("replayed", "last values fixed"):
             if of in rows[0]:
                 table.append(line(f"{method}: {of}", 1, [row[of] for row in rows]))
+        if lost := [lab.seed for lab, row in zip(labs, rows, strict=True) if row.get("diverged")]:
+            facts[f"{method}: diverged, and counted up to there"] = f"seeds {', '.join(map(str, lost))}"
         last = [Schedule.from_json(row["schedule"]).rows[-1].values for row in rows]
         for name in RATES:
             facts[f"{method}: {name} at the end, by seed"] = " / ".join(f"{values[name]:.2f}" for values in last)
