@@ -95,6 +95,11 @@ class Lab:
         except TrainingError:
             diverged = True
         spent_s = time.process_time() - started
+        if diverged:  # the same training, ended in time: no rate here depends on how many epochs are planned
+            own = {f"trainer.{name}": value for name, value in trainer.settings.items()}
+            budget = Budget(len(reports))
+            trainer = type(trainer)(trainer.space, {**trainer.config, **own}, budget=budget, seed=trainer.seed)
+            reports = list(trainer.run())
         test = trainer.evaluate("test")
         row = {
             "val_loss": min(r.attributes["val_loss"] for r in reports),
