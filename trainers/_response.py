@@ -6,6 +6,7 @@ y_b = c (W_e x_b + b_e) + (V h_b) * (W_h x_b) + (C h_b) * b_h: each example sees
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ class Rows:
         self.h: Tensor | None = None
 
 
-class ResponseLayer(nn.Module):
+class ResponseLayer(nn.Module, ABC):
     """A plain layer with a second weight whose outputs are gated by a linear function of h.
 
     `weight` and `bias` are the plain layer's own parameters (W_e, b_e), as it was initialised. `gates` is [V; C].
@@ -67,13 +68,13 @@ class ResponseLayer(nn.Module):
     gated_axis = 0
     """The axis of the weight that the gates act on."""
 
+    @abstractmethod
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The plain layer's map with these tensors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spread(self, gate: Tensor, output: Tensor) -> Tensor:
         """Gates (B, outputs) shaped to multiply the output."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the plain layer's shape."""
