@@ -32,6 +32,9 @@ __all__ = ["Pfn"]
 logger = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "pfn.pt"
+SPARED = ("fixed", "active", "ordinal")
+"""Columns that other columns imply, in the order in which they are left out: those of fixed parameters, those that say
+whether a parameter is active (the parameters that decide it do too), the one-hot columns of ordinals beside a rank."""
 ORDER = 8
 """Points in each bucket at which its values are turned into the metric's unit."""
 
@@ -40,9 +43,9 @@ class Pfn(Predictor):
     """Reads the space's features (at most as many columns as the network was trained on, 64 in the shipped one) and the
     labels, brought to mean 0 and variance 1 after a power transform. Nothing is fitted but that.
 
-    Where a space has more columns, those of fixed parameters are left out, then the one-hot columns of ordinals, whose
-    ranks stay. Of more observations than the network has seen in training, those at evenly spaced ranks of the label
-    are kept, the smallest and the largest among them. Weights are not used. The seed decides nothing.
+    Where a space has more columns, those that others imply are left out (`SPARED`). Of more observations than the
+    network has seen in training, those at evenly spaced ranks of the label are kept, the smallest and the largest among
+    them. Weights are not used. The seed decides nothing.
 
     `checkpoint`: a file of `benchmarks/pretrain_pfn.py`, or "default". `transform`: Yeo-Johnson on the labels; without
     it they are only scaled.
@@ -107,27 +110,24 @@ class Pfn(Predictor):
 
     def _chosen_columns(self, most: int) -> NDArray[np.int64]:
         """The feature columns that are read. Raises UsageError where there are too many."""
-        kept: list[list[tuple[int, bool]]] = []  # (column, whether it is an ordinal's one-hot one) by parameter
+        groups: dict[str, list[int]] = {kind: [] for kind in (*SPARED, "needed")}
         at = 0
         for parameter in self.search_space:
             own = len(parameter.feature_names)
             hot = own - 1 if isinstance(parameter, Ordinal) else 0
-            width = own + bool(parameter.when)
-            kept.append([(at + i, i < hot) for i in range(width)])
-            at += width
-        if at > most:
-            kept = [
-                columns
-                for columns, parameter in zip(kept, self.search_space, strict=True)
-                if parameter.size > 1 or parameter.when
-            ]
-        if sum(map(len, kept)) > most:
-            kept = [[(column, hot) for column, hot in columns if not hot] for columns in kept]
-        found = [column for columns in kept for column, _ in columns]
+            fixed = parameter.size == 1 and not parameter.when
+            groups["fixed" if fixed else "ordinal"] += range(at, at + hot)
+            groups["fixed" if fixed else "needed"] += range(at + hot, at + own)
+            groups["active"] += range(at + own, at + own + bool(parameter.when))
+            at += own + bool(parameter.when)
+        for kind in SPARED:
+            if sum(map(len, groups.values())) > most:
+                groups[kind] = []
+        found = sorted(column for columns in groups.values() for column in columns)
         if len(found) > most:
             raise UsageError(
-                f"predictor 'pfn' reads at most {most} feature columns: this space has {at}, {len(found)} without "
-                "fixed parameters and one-hot columns of ordinals",
+                f"predictor 'pfn' reads at most {most} feature columns: this space has {at}, {len(found)} that nothing "
+                "else tells",
                 "hold some parameters (--set), or use `gaussian_process` or `forest`",
             )
         return np.array(found, np.int64)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from archfront import spaces
 from archfront.predictors._prediction import Model
 from archfront.predictors.pfn import SHIPPED, Pfn
 from archfront.predictors.testing import ADDITIVE, CONDITIONAL, toy_latency
-from archfront.spaces import Categorical, Integer, Ordinal, Real, Repeated, SearchSpace
+from archfront.spaces import Categorical, Equals, Integer, Ordinal, Real, Repeated, SearchSpace
 from archfront.spaces._errors import DataError, StoreError, UnknownNameError, UsageError
 from archfront.spaces._parameter import Floats
 from archfront.spaces.inference._bar_distribution import BarDistribution
@@ -105,12 +106,16 @@ def test_the_order_of_observations_does_not_matter() -> None:
 
 
 def test_columns_that_do_not_fit_are_left_out_in_order(small: Path) -> None:
-    """20 columns: those of fixed parameters go first, then one-hot columns of ordinals."""
+    """20 columns: those of fixed parameters go first, then those of activity, then one-hot columns of ordinals."""
     wide = Repeated(Categorical("op", ("a", "b", "c")), 5)
     exact = SearchSpace(wide, Ordinal("width", (1, 2, 4, 8)))  # 15 + 5
     held = SearchSpace(wide, Ordinal("width", (1, 2, 4, 8)), Categorical("norm", ("BN", "LN")).fixed("BN"))
     ranked = SearchSpace(wide, Ordinal("width", (1, 2, 4, 8)), Ordinal("depth", (1, 2, 3)))  # 15 + 5 + 4
-    for space, columns in ((exact, range(20)), (held, range(20)), (ranked, [*range(15), 19, 23])):
+    block = Categorical("block", ("a", "b"))
+    options = [Integer(f"x{i}", 1, 9, when=(Equals("block", "a"),)) for i in range(10)]
+    nested = SearchSpace(block, *options)  # 2 + 10 of two columns each, of which one says whether it is active
+    rows = ((exact, range(20)), (held, range(20)), (ranked, [*range(15), 19, 23]), (nested, [0, 1, *range(2, 22, 2)]))
+    for space, columns in rows:
         predictor = Pfn(space, checkpoint=str(small))
         assert predictor._columns.tolist() == list(columns)
         configs = space.sample(np.random.default_rng(0), 8)
@@ -122,8 +127,17 @@ def test_columns_that_do_not_fit_are_left_out_in_order(small: Path) -> None:
 
 def test_a_space_that_is_too_wide_is_refused_with_its_width() -> None:
     space = SearchSpace(Repeated(Categorical("op", ("a", "b", "c", "d")), 20), Ordinal("width", (1, 2, 4)))
-    with pytest.raises(UsageError, match="at most 64 feature columns: this space has 84, 81 without"):
+    with pytest.raises(UsageError, match="at most 64 feature columns: this space has 84, 81 that"):
         Pfn(space)
+
+
+@pytest.mark.parametrize("name", ["mlp", "pflayer"])
+def test_the_widest_spaces_that_ship_fit(name: str) -> None:
+    space = spaces.load(name).search_space
+    configs = space.sample(np.random.default_rng(0), 12)
+    predictor = Pfn(space)
+    predictor.fit(configs, {"error": np.linspace(0, 1, 12)})
+    assert len(set(predictor.predict(configs)["error"].mean)) > 1
 
 
 def test_a_context_beyond_training_is_a_subset_that_is_said_once(small: Path, caplog: pytest.LogCaptureFixture) -> None:
