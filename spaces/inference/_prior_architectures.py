@@ -22,6 +22,10 @@ LATENT = 2
 """Coordinates of an option: options that lie near to each other have similar labels."""
 HIDDEN = 48
 """Width of the random perceptrons."""
+PERCEPTRONS = 0.3
+"""Share of the search spaces whose interactions are a perceptron's."""
+TREES, LEVELS = 32, 3
+"""Random trees of one draw, and their depth."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,15 @@ class Decision:
 @dataclass(frozen=True)
 class Architectures(Prior):
     """Labels = effects of single decisions + a Gaussian process over all of them (Matérn-3/2 over choices' latent
-    coordinates, ranks and numbers) or a random perceptron on the columns + noise; mean 0, variance 1.
+    coordinates, ranks and numbers; in a share `trees` of the search spaces the tree kernel: how often random trees put
+    two configurations into one leaf) or a random perceptron on the columns + noise; mean 0, variance 1.
 
     Shares of the parts, lengthscales, how alike the options are and how near the points are to one configuration (as
     those of a search become) are drawn for each data set, the search space for a quarter of a draw.
     """
 
     features: int = 64
+    trees: float = 0.0
 
     def raw(self, batch: int, points: int, generator: torch.Generator) -> tuple[Tensor, Int[Tensor, " batch"], Tensor]:
         seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
@@ -66,7 +72,9 @@ class Architectures(Prior):
         value = _values(decisions, batch, points, generator)
         active = _active(decisions, value, generator)
         x = _columns(decisions, value, active)
-        y = _labels(decisions, value, active, x, generator, perceptron=bool(rng.random() < 0.3))
+        kind = rng.random()
+        together = "perceptron" if kind < PERCEPTRONS else "trees" if kind >= 1 - self.trees else "process"
+        y = _labels(decisions, value, active, x, generator, together)
         used = torch.full((batch,), x.shape[-1], device=x.device)
         return torch.nn.functional.pad(x, (0, self.features - x.shape[-1])), used, y
 
@@ -132,14 +140,16 @@ def _labels(
     active: Tensor,
     x: Tensor,
     generator: torch.Generator,
-    *,
-    perceptron: bool,
+    kind: str,
 ) -> Float[Tensor, "batch points"]:
     batch, points, number = value.shape
     importance = noisy(generator, batch, number).exp() * (uniform(generator, batch, number) >= 0.2)
     positions = _positions(decisions, value, active, generator)
     alone = _effects(decisions, positions, value, active, importance, generator)
-    together = _perceptron(x, generator) if perceptron else _process(positions, importance, generator)
+    if kind == "process":
+        together = _process(positions, importance, generator)
+    else:
+        together = (_perceptron if kind == "perceptron" else _trees)(x, generator)
     share = uniform(generator, batch, 1)
     y = share.sqrt() * standardised(together) + (1 - share).sqrt() * standardised(alone)
     noise = torch.exp(math.log(0.01) + math.log(50) * uniform(generator, batch, 1))  # 0.01 .. 0.5
@@ -210,3 +220,16 @@ def _perceptron(x: Tensor, generator: torch.Generator) -> Float[Tensor, "batch p
         hidden = torch.baddbmm(0.5 * noisy(generator, len(x), 1, outputs), hidden, weight)
         hidden = hidden if outputs == 1 else torch.relu(hidden)
     return hidden[..., 0]
+
+
+def _trees(x: Tensor, generator: torch.Generator) -> Float[Tensor, "batch points"]:
+    """A sum of functions that are constant on the leaves of random trees: each level asks whether a random column is
+    above a random number, the same in all its nodes. Its covariance is the share of trees that share a leaf."""
+    batch, points, columns = x.shape
+    device = x.device
+    asked = torch.randint(columns, (batch, 1, TREES * LEVELS), generator=generator, device=device)
+    above = x.gather(2, asked.expand(-1, points, -1)) > uniform(generator, batch, 1, TREES * LEVELS)
+    leaf = (above.view(batch, points, TREES, LEVELS) * 2 ** torch.arange(LEVELS, device=device)).sum(-1)
+    heights = noisy(generator, batch, TREES, 2**LEVELS) / math.sqrt(TREES)
+    height = heights[:, None].expand(-1, points, -1, -1).gather(3, leaf[..., None])
+    return height[..., 0].sum(-1)

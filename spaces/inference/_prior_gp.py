@@ -1,4 +1,4 @@
-"""Priors that are Gaussian processes: one with fixed hyperparameters, and HEBO+ (Müller et al., 2023)."""
+"""Priors that are Gaussian processes: with fixed hyperparameters, with drawn ones, and HEBO+ (Müller et al., 2023)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from archfront.spaces.inference._prior import Prior, gaussian_draw, noisy, uniform, warped
 
-__all__ = ["FixedGp", "HeboPlus", "squared_distances"]
+__all__ = ["FixedGp", "HeboPlus", "MixedGp", "squared_distances"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,24 @@ class FixedGp(Prior):
     ) -> Float[Tensor, "*batch n m"]:
         """Without noise."""
         return self.outputscale * torch.exp(-0.5 * squared_distances(one, other) / self.lengthscale**2)
+
+
+@dataclass(frozen=True)
+class MixedGp(Prior):
+    """The same kernel with hyperparameters that each data set draws: lengthscale ~ Gamma(3, 6) and outputscale ~
+    Gamma(2, 0.15), scaled to mean 1 (GPyTorch's usual hyper-priors), noise ~ LogNormal(-4.63, 0.5).
+
+    Its exact posterior is a mixture over hyperparameters, which only a Markov chain gives.
+    """
+
+    def raw(self, batch: int, points: int, generator: torch.Generator) -> tuple[Tensor, Int[Tensor, " batch"], Tensor]:
+        x = uniform(generator, batch, points, self.features)
+        lengthscale = _gamma(3.0, 6.0, generator, batch, 1, 1)
+        outputscale = _gamma(2.0, 2.0, generator, batch, 1, 1)
+        covariance = outputscale * torch.exp(-0.5 * squared_distances(x, x) / lengthscale**2)
+        noise = (-4.63 + 0.5 * noisy(generator, batch, 1)).exp()
+        covariance = covariance + torch.diag_embed(noise.expand(-1, points))
+        return x, torch.full((batch,), self.features, device=x.device), gaussian_draw(covariance, generator)
 
 
 @dataclass(frozen=True)

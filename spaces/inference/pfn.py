@@ -17,7 +17,7 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Task
 from archfront.spaces.inference._prior import Prior
 from archfront.spaces.inference._prior_architectures import Architectures
-from archfront.spaces.inference._prior_gp import FixedGp, HeboPlus
+from archfront.spaces.inference._prior_gp import FixedGp, HeboPlus, MixedGp
 from archfront.spaces.inference._prior_networks import BayesianNetworks
 from archfront.spaces.inference._prior_task import PriorTask
 from archfront.spaces.inference._transformer import PfnNetwork, PfnShape
@@ -26,9 +26,10 @@ __all__ = ["Pfn"]
 
 PRIORS: Mapping[str, tuple[Callable[[], Prior], int]] = {
     "rbf_gp": (FixedGp, 20),
+    "rbf_gp_mixed": (MixedGp, 20),
     "hebo": (lambda: HeboPlus(warp=True), 60),
     "bnn": (BayesianNetworks, 60),
-    "architectures": (Architectures, 60),
+    "architectures": (lambda: Architectures(trees=0.25), 60),
 }
 """The prior and the number of points of a data set (the paper's 60 for Bayesian optimisation)."""
 WEIGHTED = "_weighted"
@@ -38,7 +39,8 @@ class Pfn(ModelSpace):
     """Data set x (points, features), y (points,), known (points,) -> a bar distribution for every point. Elastic: the
     first layers, the leading hidden units, buckets (neighbours merged).
 
-    Tasks are priors: `rbf_gp`, `hebo` (HEBO+ with warped inputs), `bnn`, `architectures`. How many points are known is
+    Tasks are priors: `rbf_gp`, `rbf_gp_mixed` (hyperparameters drawn), `hebo` (HEBO+ with warped inputs), `bnn`,
+    `architectures`. How many points are known is
     uniform, or, in those with the suffix `_weighted`, weighted towards many. `bucket_share` is of the finest grid of
     400. The paper trains 1,200 steps of 64 data sets for its Gaussian processes, as the 12 epochs do.
     """

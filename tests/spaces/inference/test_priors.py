@@ -8,12 +8,28 @@ import torch
 
 from archfront.spaces import Categorical, Ordinal, Real, SearchSpace
 from archfront.spaces.inference._prior import Prior, encoded, gaussian_draw
-from archfront.spaces.inference._prior_architectures import Architectures, Decision, _active, _columns, drawn_space
-from archfront.spaces.inference._prior_gp import FixedGp, HeboPlus
+from archfront.spaces.inference._prior_architectures import (
+    LEVELS,
+    Architectures,
+    Decision,
+    _active,
+    _columns,
+    _trees,
+    drawn_space,
+)
+from archfront.spaces.inference._prior_gp import FixedGp, HeboPlus, MixedGp
 from archfront.spaces.inference._prior_networks import BayesianNetworks
 from archfront.spaces.inference._prior_task import context_sizes
 
-PRIORS = [FixedGp(3), HeboPlus(), HeboPlus(20, 0.5, most=6, warp=True), BayesianNetworks(), Architectures()]
+PRIORS = [
+    FixedGp(3),
+    MixedGp(3),
+    HeboPlus(),
+    HeboPlus(20, 0.5, most=6, warp=True),
+    BayesianNetworks(),
+    Architectures(),
+    Architectures(trees=1.0),
+]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -68,6 +84,24 @@ def test_hebo_hyperparameters_vary_by_data_set() -> None:
     assert used.max() == 18
     assert 0.5 < float(y.square().mean()) < 10, "outputscale has mean 2.1"
     assert float(y.std(1).max() / y.std(1).min()) > 10
+
+
+def test_mixed_hyperparameters_have_the_covariance_of_the_mixture() -> None:
+    """E[y y'] at a distance is the kernel's mean over the hyper-prior, and heavier tails than one process has."""
+    x, _, y = MixedGp(1).raw(20_000, 2, seeded())
+    rng = np.random.default_rng(0)
+    far = (x[:, 0, 0] - x[:, 1, 0]).numpy()
+    lengthscale = rng.gamma(3.0, 1 / 6.0, len(far))
+    assert float((y[:, 0] * y[:, 1]).mean()) == pytest.approx(np.exp(-0.5 * (far / lengthscale) ** 2).mean(), abs=0.05)
+    assert float((y**4).mean() / (y**2).mean() ** 2) > 3.5, "a Gaussian has 3"
+
+
+def test_the_tree_kernel_is_the_share_of_trees_that_share_a_leaf() -> None:
+    """A level asks one of two columns: it does not part x and x' with probability 1 - mean |x - x'|."""
+    x = torch.tensor([[0.1, 1.0], [0.3, 1.0], [0.3, 0.0]])
+    y = _trees(x.expand(20_000, -1, -1), seeded())
+    apart = (x[:, None] - x[None]).abs().mean(-1)
+    assert torch.cov(y.T) == pytest.approx((1 - apart) ** LEVELS, abs=0.04)
 
 
 def test_decisions_are_columns_as_a_search_space_writes_them() -> None:
