@@ -48,15 +48,20 @@ class Pfn(Predictor):
     them. Weights are not used. The seed decides nothing.
 
     `checkpoint`: a file of `benchmarks/pretrain_pfn.py`, or "default". `transform`: Yeo-Johnson on the labels; without
-    it they are only scaled.
+    it they are only scaled. `rotations`: the distribution is the mean of as many, each of the columns in another cyclic
+    order, which the network was not trained to ignore; as many times the work.
     """
 
     capabilities = PredictorCapabilities(uncertainty=True, differentiable=True)
     minimum = 2
 
-    def __init__(self, *base: Any, checkpoint: str = "default", transform: bool = True, **rest: Any) -> None:
+    def __init__(
+        self, *base: Any, checkpoint: str = "default", transform: bool = True, rotations: int = 1, **rest: Any
+    ) -> None:
         super().__init__(*base, **rest)
-        self.transform = transform
+        if rotations < 1:
+            raise UsageError(f"rotations={rotations} of predictor 'pfn' must be at least 1")
+        self.transform, self.rotations = transform, rotations
         self._checkpoint = _checkpoint(SHIPPED if checkpoint == "default" else Path(checkpoint))
         self._columns = self._chosen_columns(self._checkpoint.shape.features)
         self._told = False
@@ -101,8 +106,8 @@ class Pfn(Predictor):
         columns = torch.from_numpy(self._columns)
 
         def mean(features: Tensor) -> Tensor:
-            log_probs = network.log_probs(memory, self._encoded(features[:, columns]))[0]
-            return level + spread * (log_probs.exp() @ means)
+            probabilities = network.log_probs(memory, self._encoded(features[:, columns])).exp().mean(0)
+            return level + spread * (probabilities @ means)
 
         return mean
 
@@ -149,13 +154,16 @@ class Pfn(Predictor):
         return np.sort(np.argsort(y, kind="stable")[ranks])
 
     def _encoded(self, x: Tensor) -> Tensor:
-        """What the network reads of chosen columns (n, columns): (1, n, features)."""
+        """What the network reads of chosen columns (n, columns): (rotations, n, features)."""
         import torch
 
         from archfront.spaces.inference._prior import encoded
 
-        padded = torch.nn.functional.pad(x, (0, self._checkpoint.shape.features - x.shape[-1]))
-        return encoded(padded[None], torch.tensor([x.shape[-1]]), float(self._checkpoint.about["power"]))
+        columns = x.shape[-1]
+        orders = [torch.roll(x, i * columns // self.rotations, -1) for i in range(self.rotations)]
+        padded = torch.nn.functional.pad(torch.stack(orders), (0, self._checkpoint.shape.features - columns))
+        used = torch.full((self.rotations,), columns)
+        return encoded(padded, used, float(self._checkpoint.about["power"]))
 
     def _context(self, model: Model, dtype: Any) -> list[Memory]:
         """What the network remembers of a model's observations; the last one's is kept."""
@@ -168,7 +176,7 @@ class Pfn(Predictor):
             return held[1]
         x, t = (torch.from_numpy(np.asarray(model[name])).to(dtype) for name in ("x", "t"))
         with torch.no_grad():
-            memory = _network(self._checkpoint, dtype).context(self._encoded(x), t[None])
+            memory = _network(self._checkpoint, dtype).context(self._encoded(x), t.expand(self.rotations, -1))
         self._held[str(dtype)] = model, memory
         return memory
 
@@ -182,7 +190,7 @@ class Pfn(Predictor):
         x, table = torch.from_numpy(np.asarray(inputs, np.float32)), torch.from_numpy(values)
         with torch.no_grad():
             parts = [
-                network.log_probs(memory, self._encoded(part))[0].exp_().double() @ table
+                network.log_probs(memory, self._encoded(part)).exp_().mean(0).double() @ table
                 for part in torch.split(x, CHUNK)
             ]
             return np.asarray(torch.cat(parts).numpy())

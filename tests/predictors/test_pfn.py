@@ -131,6 +131,27 @@ def test_a_space_that_is_too_wide_is_refused_with_its_width() -> None:
         Pfn(space)
 
 
+def test_rotations_are_the_mean_over_cyclic_orders_of_the_columns(small: Path) -> None:
+    space = SearchSpace(Repeated(Real("x", 0.0, 1.0), 3))
+    configs = space.sample(np.random.default_rng(0), 9)
+    y = np.random.default_rng(1).normal(size=8)
+    turned = [[{f"x[{(i + k) % 3}]": c[f"x[{i}]"] for i in range(3)} for c in configs] for k in range(3)]
+    means = []
+    for rows in turned:
+        one = Pfn(space, checkpoint=str(small), transform=False)
+        one.fit(rows[:8], {"error": y})
+        means.append(one.predict(rows[8:])["error"].mean)
+    three = Pfn(space, checkpoint=str(small), transform=False, rotations=3)
+    three.fit(configs[:8], {"error": y})
+    assert three.predict(configs[8:])["error"].mean == pytest.approx(np.mean(means, axis=0), abs=1e-5)
+    assert np.ptp(means) > 1e-5
+    at = space.to_features(configs[8:])
+    step = 1e-4 * np.eye(3)[:1]
+    model = three.differentiable("error")
+    rise = (model(torch.from_numpy(at + step)) - model(torch.from_numpy(at - step))) / 2e-4
+    assert three.gradient(at, "error")[0, 0] == pytest.approx(float(rise), rel=1e-3, abs=1e-7)
+
+
 @pytest.mark.parametrize("name", ["mlp", "pflayer"])
 def test_the_widest_spaces_that_ship_fit(name: str) -> None:
     space = spaces.load(name).search_space
