@@ -1,6 +1,6 @@
 """Bayesian optimisation with `pfn` on Branin and Hartmann-6: simple regret beside BoTorch's processes, TPE and random.
 
-    python benchmarks/pfn_regret.py [--seeds 5] [--trials 40]
+python benchmarks/pfn_regret.py [--seeds 5] [--trials 40]
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def regrets(problem: Problem, name: str, seed: int, trials: int) -> list[float]:
     """Simple regret after each evaluation, proposals one at a time."""
     kind, parameters = STRATEGIES[name]
     space = SearchSpace(Repeated(Real("x", 0.0, 1.0), problem.dimensions))
-    strategy = search.load(kind)(space, [Objective("loss", "min")], budget=SearchBudget(trials), seed=seed, **parameters)
+    objectives, budget = [Objective("loss", "min")], SearchBudget(trials)
+    strategy = search.load(kind)(space, objectives, budget=budget, seed=seed, **parameters)
     left: list[float] = []
     best = -np.inf
     while len(left) < trials:
