@@ -42,7 +42,8 @@ Row = dict[str, Any]
 LABELLED, SAMPLES, SEEDS = 200, 512, 5
 SCALE = 20.0
 TRIALS, SHOWN, RUNS = 100, (50, 100), 10
-KINDS = ("diffusion", "unguided", "mutation", "random")
+KINDS = ("diffusion", "unguided", "mutation", "random", "diffusion:voice=its", "diffusion:guidance=5")
+"""Candidates, and after a colon a parameter that is not as usual."""
 
 
 class Cells:
@@ -123,6 +124,11 @@ def optimisation(kind: str, seed: int) -> Row:
     """One search for the 12-epoch validation error, candidates by `kind`: the test accuracy of the incumbent, and the
     best validation accuracy, by evaluations; where proposals came from; CPU seconds."""
     known = cells()
+    kind, _, changed = kind.partition(":")
+    given: dict[str, Any] = {"guidance": SCALE}
+    if changed:
+        name, _, value = changed.partition("=")
+        given[name] = float(value) if name == "guidance" else value
     strategy = Diffusion(
         known.search_space,
         [Objective("error", "min")],
@@ -130,7 +136,7 @@ def optimisation(kind: str, seed: int) -> Row:
         seed=seed,
         context=known.context,
         candidates=kind,
-        guidance=SCALE,
+        **given,
     )
     best, incumbent = -np.inf, 0
     row: Row = {}
@@ -142,8 +148,8 @@ def optimisation(kind: str, seed: int) -> Row:
         number = known.of(proposal.config)
         if known.validation[number] > best:
             best, incumbent = known.validation[number], number
-        value = Value(1 - known.validation[number] / 100, "looked_up")
-        strategy.tell([Evaluation(proposal.config, proposal.key, "ok", {"error": value}, proposal.id)])
+        error = Value(1 - known.validation[number] / 100, "looked_up")
+        strategy.tell([Evaluation(proposal.config, proposal.key, "ok", {"error": error}, proposal.id)])
         if i + 1 in SHOWN:
             row[f"validation@{i + 1}"] = float(best)
             row[f"test@{i + 1}"] = float(known.test[incumbent])
@@ -177,11 +183,14 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=RESULTS / "diffusion_rows.jsonl", help="kept; a run continues it")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--only", help="pieces whose name has this in it")
     parser.add_argument("--page-only", action="store_true")
     asked = parser.parse_args()
     done = [json.loads(line) for line in asked.rows.read_text().splitlines()] if asked.rows.exists() else []
     known = {(row["part"], row["what"], row["seed"]) for row in done}
-    missing = [] if asked.page_only else [p for p in pieces(asked.ablations) if p not in known]
+    missing = (
+        [] if asked.page_only else [p for p in pieces(asked.ablations) if p not in known and (asked.only or "") in p[1]]
+    )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
         for future in as_completed([pool.submit(work, piece) for piece in missing]):
