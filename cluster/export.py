@@ -24,6 +24,7 @@ from archfront.search._types import Configuration
 from archfront.spaces._errors import DataError, ExportError, UnknownNameError
 from archfront.spaces._model_space import ModelSpace
 from archfront.spaces._task import Signature, TensorSpec
+from archfront.spaces._untie import load_weights
 from archfront.trainers._slice import calibrated_subnet, load_bank
 from archfront.trainers._trainer import outputs_of
 
@@ -110,7 +111,7 @@ def load_network(store: Store, key: str, *, study: str | None = None, space: Mod
             f"train it: archfront train {match.key[:12]} (or search --keep all)",
         )
     net = space.build(config)
-    net.load_state_dict(torch.load(io.BytesIO(store.read_artefact(kept)), weights_only=True))
+    load_weights(net, torch.load(io.BytesIO(store.read_artefact(kept)), weights_only=True))
     return net.eval()
 
 
@@ -147,7 +148,7 @@ def _rebuilt(saved: Mapping[str, Any]) -> nn.Module:
     name, _, variant = meta["space"].partition("/")
     space = spaces.registry.load(name).of_signature(signature, variant or None)
     net = space.build(meta["config"])
-    net.load_state_dict(saved["weights"])
+    load_weights(net, saved["weights"])
     return net.eval()
 
 

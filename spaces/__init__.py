@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from archfront.spaces._model_space import ModelSpace
     from archfront.spaces._numbers import Integer, Real
     from archfront.spaces._parameter import Repeated, SelfTuned
+    from archfront.spaces._penalties import ActivationPenalty, TemporalPenalty
     from archfront.spaces._search_space import Configuration, Problem, SearchSpace
+    from archfront.spaces._sequence_dropout import DropConnect, WordDropout
     from archfront.spaces._supernet import Supernet
     from archfront.spaces._table_space import TableSpace
     from archfront.spaces._task import Signature, Split, Task, TensorSpec
@@ -32,7 +34,9 @@ _HOMES = {
     "_choices": ("Categorical", "Ordinal"),
     "_numbers": ("Integer", "Real"),
     "_parameter": ("Repeated", "SelfTuned"),
+    "_penalties": ("ActivationPenalty", "TemporalPenalty"),
     "_search_space": ("Configuration", "Problem", "SearchSpace"),
+    "_sequence_dropout": ("DropConnect", "WordDropout"),
     "_supernet": ("Supernet",),
     "_table_space": ("TableSpace",),
     "_task": ("Signature", "Split", "Task", "TensorSpec"),
@@ -42,10 +46,12 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "METRICS",
+    "ActivationPenalty",
     "AtLeast",
     "Categorical",
     "Classification",
     "Configuration",
+    "DropConnect",
     "Equals",
     "ImageToImage",
     "In",
@@ -68,7 +74,9 @@ __all__ = [
     "Supernet",
     "TableSpace",
     "Task",
+    "TemporalPenalty",
     "TensorSpec",
+    "WordDropout",
     "analytic_costs",
     "load",
     "names",

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from archfront.spaces._errors import UsageError
 
-__all__ = ["Adjustable", "GaussianNoise", "per_example"]
+__all__ = ["Adjustable", "GaussianNoise", "for_batch", "per_example"]
 
 
 @runtime_checkable
 class Adjustable(Protocol):
-    """A module whose attribute called `strength` is a number, or a tensor (batch,) with a number for each example."""
+    """A module whose attribute called `strength` is a number, or a tensor (batch,) with a number for each example.
+
+    A class attribute `per_batch` = True says that it takes one number for a whole batch: the first example's.
+    """
 
     strength: ClassVar[str]
 
@@ -28,6 +31,11 @@ def per_example(value: float | Tensor, x: Tensor) -> float | Tensor:
             "give it one strength for the whole batch",
         )
     return value.view(-1, *[1] * (x.dim() - 1)) if isinstance(value, Tensor) else value
+
+
+def for_batch(value: float | Tensor) -> float | Tensor:
+    """A strength as one number for the whole batch: the first example's."""
+    return value.flatten()[0] if isinstance(value, Tensor) else value
 
 
 class GaussianNoise(nn.Module):

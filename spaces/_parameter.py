@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from archfront.spaces._condition import Condition, IndexBelow, Scalar, condition_from_dict, condition_to_dict
 
-__all__ = ["Floats", "Parameter", "Repeated", "Role", "SelfTuned", "walk"]
+__all__ = ["Floats", "Parameter", "Repeated", "Role", "SelfTuned", "Transform", "walk"]
 
 Floats = NDArray[np.float64]
 Role = Literal["architecture", "hyperparameter", "measurement"]
+Transform = Literal["logit", "log", "log_below", "identity"]
 
 
 _KINDS: dict[str, Any] = {}
@@ -37,11 +38,12 @@ class SelfTuned:
     """How a self-tuning trainer may move a parameter during a run.
 
     `applies_to`: a module-name pattern or the name of an augmentation; `transform`: from the unbounded inner value to
-    the parameter ("logit" bounded, "log" positive, "identity"); `sigma0`: initial scale of the perturbation.
+    the parameter ("logit" between both ends, "log" above the lower one, "log_below" below the upper one, "identity");
+    `sigma0`: initial scale of the perturbation.
     """
 
     applies_to: str
-    transform: Literal["logit", "log", "identity"] = "logit"
+    transform: Transform = "logit"
     sigma0: float = 0.5
 
 

@@ -14,6 +14,7 @@ from archfront.spaces._errors import UsageError
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._parameter import Parameter, SelfTuned
 from archfront.spaces._task import Signature
+from archfront.trainers._affine import transformed
 
 __all__ = ["AUGMENTATIONS", "AUGMENTATION_PARAMETERS", "augment", "fitted"]
 
@@ -26,8 +27,8 @@ COLOURED = ("saturation", "hue")
 TO_YIQ = torch.tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
 
 
-def _real(name: str, high: float) -> Real:
-    return Real(name, 0.0, high, default=0.0, bins=10, role="hyperparameter", self_tuned=SelfTuned(name))
+def _real(name: str, high: float, unit: str = "") -> Real:
+    return Real(name, 0.0, high, default=0.0, bins=10, unit=unit, role="hyperparameter", self_tuned=SelfTuned(name))
 
 
 AUGMENTATION_PARAMETERS: tuple[Parameter, ...] = (
@@ -36,6 +37,10 @@ AUGMENTATION_PARAMETERS: tuple[Parameter, ...] = (
     _real("contrast", 1.0),
     _real("saturation", 1.0),
     _real("hue", 0.5),
+    _real("rotate", 45.0, "degrees"),
+    _real("shear", 45.0, "degrees"),
+    _real("zoom", 0.5),
+    _real("translate", 0.5),
     Integer(
         "cutout_length", 0, 24, default=0, unit="pixels", role="hyperparameter", self_tuned=SelfTuned("cutout_length")
     ),
@@ -83,6 +88,7 @@ def augment(x: Images, strengths: Mapping[str, Tensor], generator: torch.Generat
     for name, strength in given.items():
         if name in _CHANGES:
             x = _CHANGES[name](x, strength, draw)
+    x = transformed(x, given, draw)
     if "cutout_length" in given:
         x = _cut_out(x, given["cutout_length"], given.get("cutout_holes", torch.ones(1, 1, 1, 1).to(x)), draw)
     return x

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from archfront.spaces._task import Batch, Split, Task
 
-__all__ = ["Batch", "batches", "cut_and_mix"]
+__all__ = ["Batch", "batches", "cut_and_mix", "nth_batch"]
 
 
 def batches(task: Task, split: Split, size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -26,6 +27,17 @@ def batches(task: Task, split: Split, size: int, generator: torch.Generator) -> 
         parts[-2:] = [torch.cat(parts[-2:])]
     for rows in parts:
         yield task.corrupt(tuple(t[rows] for t in split.inputs), split.target[rows], generator)
+
+
+def nth_batch(split: Split, size: int, number: int, seed: Callable[[int], int]) -> Batch:
+    """Batch `number` of endless passes over a split, each in an order of its own: pass i is seeded by
+    `seed(i)`. A graph is one batch."""
+    if split.rows is not None:
+        return split.inputs, split.target
+    turn, at = divmod(number, math.ceil(len(split) / size))
+    generator = torch.Generator().manual_seed(seed(turn))
+    rows = torch.randperm(len(split), generator=generator)[at * size : (at + 1) * size].to(split.target.device)
+    return tuple(t[rows] for t in split.inputs), split.target[rows]
 
 
 def cut_and_mix(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:

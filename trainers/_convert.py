@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,16 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from archfront.spaces._errors import UsageError
 from archfront.spaces._parameter import Parameter
 from archfront.trainers._hyper_vector import Hyperparameter, HyperVector
-from archfront.trainers._response import ResponseConv, ResponseEmbedding, ResponseLayer, ResponseLinear, Rows
+from archfront.trainers._response import (
+    ResponseConv,
+    ResponseConvTranspose,
+    ResponseEmbedding,
+    ResponseLayer,
+    ResponseLinear,
+    Rows,
+)
 from archfront.trainers._response_cell import ResponseLSTMCell
+from archfront.trainers._response_lstm import ResponseLSTM
 from archfront.trainers._response_weights import is_responding, respond, settle
 from archfront.trainers._strength import DROPOUTS, ExampleDropout, Strength, reached
 
@@ -25,12 +33,17 @@ PER_EXAMPLE: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: ResponseLinear,
     nn.Conv1d: ResponseConv,
     nn.Conv2d: ResponseConv,
+    nn.ConvTranspose1d: ResponseConvTranspose,
+    nn.ConvTranspose2d: ResponseConvTranspose,
     nn.Embedding: ResponseEmbedding,
     nn.LSTMCell: ResponseLSTMCell,
+    nn.LSTM: ResponseLSTM,
 }
 """Only these very classes: what a subclass does with its weight is its own affair."""
 PER_BATCH = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """These and their subclasses."""
+WHOLE = (ResponseLayer, ResponseLSTMCell, ResponseLSTM)
+"""What collapses as one, with all that is within."""
 
 
 class ResponseNet(nn.Module):
@@ -103,19 +116,24 @@ def convert(
 ) -> ResponseNet:
     """Take `model` over: every layer responds to `parameters`, which start at their values in `config`.
 
-    `per_batch`: one row for all examples of a batch. `scale` multiplies every sigma0. `elsewhere` names parameters that
-    act outside of the network. Raises UsageError that names the layer or parameter, and why.
+    `per_batch`: one row for all examples of a batch; a parameter that reaches a module which says so itself has one
+    value for them in any case. `scale` multiplies every sigma0. `elsewhere` names parameters that act outside of the
+    network. Raises UsageError that names the layer or parameter, and why.
     """
     strengths = {p.name: reached(model, p) for p in parameters if p.name not in elsewhere}
-    hypers = HyperVector([Hyperparameter.of(p, config[p.name], per_batch=per_batch, scale=scale) for p in parameters])
+    shared = {name for name, found in strengths.items() if any(getattr(s.module, "per_batch", False) for s in found)}
+    hypers = HyperVector(
+        [Hyperparameter.of(p, config[p.name], per_batch=per_batch or p.name in shared, scale=scale) for p in parameters]
+    )
     _check(model, per_batch=per_batch)
+    tables = _tables(model)
     rows, bound = Rows(), {id(s.module) for found in strengths.values() for s in found}
     made: dict[int, nn.Module] = {}
 
     def changed(module: nn.Module) -> nn.Module:
         if id(module) in bound and type(module) in DROPOUTS:
             return ExampleDropout(module)
-        if not _has_weight(module, per_batch=per_batch):
+        if not _has_weight(module, per_batch=per_batch) or _is_tied(module, tables):
             return module
         if per_batch:
             layer = ResponseLinear if isinstance(module, nn.Linear) else ResponseConv
@@ -133,44 +151,70 @@ def convert(
 
 
 def _check(model: nn.Module, *, per_batch: bool) -> None:
-    """Every trained weight is one that can respond; vectors (biases, norms) need not."""
+    """Every trained weight is one that can respond; vectors (biases, norms) need not. Tensors are shared by no two
+    layers, except the table of an embedding by linear decoders."""
     owners: dict[int, str] = {}
+    tables = set() if per_batch else _tables(model)
     for name, module in model.named_modules():
         own = {key: p for key, p in module._parameters.items() if p is not None and p.requires_grad}
         for key, parameter in own.items():
-            if (other := owners.setdefault(id(parameter), name)) != name:
+            tied = key == "weight" and _is_tied(module, tables)
+            if not tied and (other := owners.setdefault(id(parameter), name)) != name:
                 raise UsageError(
                     f"layers {other!r} and {name!r} share {key}: their responses would differ", "untie them"
                 )
         wide = [key for key, p in own.items() if sum(length > 1 for length in p.shape) > 1]
         if wide and not _has_weight(module, per_batch=per_batch):
-            raise UsageError(f"layer {name!r} ({type(module).__name__}) cannot respond", _reason(module, wide[0]))
+            reason = _reason(module, wide[0], per_batch=per_batch)
+            raise UsageError(f"layer {name!r} ({type(module).__name__}) cannot respond", reason)
 
 
 def _has_weight(module: nn.Module, *, per_batch: bool) -> bool:
-    kinds = isinstance(module, PER_BATCH) if per_batch else type(module) in PER_EXAMPLE
+    kinds = isinstance(module, PER_BATCH) if per_batch else type(module) in PER_EXAMPLE and not _beyond(module)
     return kinds and any(p is not None and p.requires_grad for p in module._parameters.values())
 
 
-def _reason(module: nn.Module, parameter: str) -> str:
-    if isinstance(module, nn.RNNBase):
-        return "write it with nn.LSTMCell"
-    if isinstance(module, _ConvTransposeNd):
-        return "transposed convolutions are not covered"
+def _tables(model: nn.Module) -> set[int]:
+    """Ids of the embeddings' tables."""
+    return {id(m.weight) for m in model.modules() if type(m) is nn.Embedding}
+
+
+def _is_tied(module: nn.Module, tables: Collection[int]) -> bool:
+    """Whether this is a decoder on an embedding's table. It stays plain, on the elementary table, as in the paper's
+    language model: collapsed, the embedding has a table of its own, and the network is not tied any more."""
+    return type(module) is nn.Linear and id(module.weight) in tables
+
+
+def _beyond(module: nn.Module) -> str:
+    """What of a covered kind of layer is not covered."""
+    if isinstance(module, nn.LSTM) and module.proj_size:
+        return f"projections (proj_size={module.proj_size}) are not covered"
+    if isinstance(module, _ConvTransposeNd) and module.groups > 1:
+        return f"transposed convolutions in groups (groups={module.groups}) are not covered"
+    return ""
+
+
+def _reason(module: nn.Module, parameter: str, *, per_batch: bool) -> str:
+    if per_batch:
+        return f"a graph is one batch, for which only {_names(PER_BATCH)} respond"
+    if beyond := _beyond(module):
+        return beyond
+    if isinstance(module, nn.RNNBase) and not isinstance(module, nn.LSTM):
+        return "write it with nn.LSTM or nn.LSTMCell"
     if isinstance(module, tuple(PER_EXAMPLE)):
         return f"it is a {type(module).__mro__[1].__name__} of its own kind: what it does with its weight is not known"
-    return f"its {parameter} is neither the weight of a covered layer ({_names()}) nor a bias or norm"
+    return f"its {parameter} is neither the weight of a covered layer ({_names(PER_EXAMPLE)}) nor a bias or norm"
 
 
-def _names() -> str:
-    return ", ".join(kind.__name__ for kind in PER_EXAMPLE)
+def _names(kinds: Iterable[type[nn.Module]]) -> str:
+    return ", ".join(kind.__name__ for kind in kinds)
 
 
 def _collapsed(module: nn.Module, h: Tensor | None) -> nn.Module:
     if isinstance(module, ExampleDropout):
         assert isinstance(module.p, float)
         return module.collapse(module.p)
-    if isinstance(module, ResponseLayer | ResponseLSTMCell):
+    if isinstance(module, WHOLE):
         return module.collapse(h)
     return settle(module, h) if is_responding(module) else module
 
@@ -182,13 +226,7 @@ def _replaced(
     """`model` with `change` applied to each module once, also where it stands several times; `made` by old id."""
     made = {} if made is None else made
     old = list(model.modules())  # ids stay taken while this list lives
-    inner = {
-        id(part)
-        for m in old
-        if isinstance(m, ResponseLayer | ResponseLSTMCell)
-        for part in m.modules()
-        if part is not m
-    }
+    inner = {id(part) for m in old if isinstance(m, WHOLE) for part in m.modules() if part is not m}
     inner |= {id(part) for m in old if is_responding(m) for part in m.get_submodule("response").modules()}
     for module in old:
         if id(module) not in inner:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from torch.nn import functional
 from archfront.spaces._choices import Choice
 from archfront.spaces._errors import UsageError
 from archfront.spaces._numbers import Integer
-from archfront.spaces._parameter import Parameter
+from archfront.spaces._parameter import Parameter, Transform
 
 __all__ = ["EDGE", "HyperVector", "Hyperparameter", "inside", "softplus_inverse", "start_of"]
 
@@ -28,15 +28,16 @@ the paper's own starts are (0.05 of a rate)."""
 class Hyperparameter:
     """One coordinate: value = transform(inner), held in [low, high].
 
-    "logit": low + (high - low) sigmoid; "log": low + softplus; "identity". With `options` the value is a position, and
-    its floor counts: the range is as wide as there are options.
+    "logit": low + (high - low) sigmoid; "log": low + softplus; "log_below": high - softplus, which falls as the inner
+    value grows; "identity". With `options` the value is a position, and its floor counts: the range is as wide as there
+    are options.
     """
 
     name: str
     low: float
     high: float
     start: float
-    transform: Literal["logit", "log", "identity"] = "logit"
+    transform: Transform = "logit"
     sigma0: float = 0.5
     options: tuple[float, ...] | None = None
     per_batch: bool = False
@@ -70,15 +71,17 @@ class Hyperparameter:
         if self.transform == "logit":
             share = min(max((start - self.low) / (self.high - self.low), 1e-6), 1 - 1e-6)
             return math.log(share / (1 - share))
-        return softplus_inverse(start - self.low) if self.transform == "log" else start
+        if self.transform == "log":
+            return softplus_inverse(start - self.low)
+        return softplus_inverse(self.high - start) if self.transform == "log_below" else start
 
 
-def inside(value: float, low: float, high: float, transform: str = "logit") -> float:
+def inside(value: float, low: float, high: float, transform: Transform = "logit") -> float:
     """`value`, or the nearest start that the transform reaches."""
     margin = EDGE * (high - low)
-    if transform != "identity" and value <= low:
+    if transform in ("logit", "log") and value <= low:
         return low + margin
-    return high - margin if transform == "logit" and value >= high else value
+    return high - margin if transform in ("logit", "log_below") and value >= high else value
 
 
 def start_of(parameter: Parameter) -> Any:
@@ -149,10 +152,7 @@ class HyperVector(nn.Module):
         value = torch.empty_like(H)
         for column, member in enumerate(self.members):
             inner = H[:, column]
-            if member.transform == "logit":
-                value[:, column] = member.low + (member.high - member.low) * inner.sigmoid()
-            else:
-                value[:, column] = inner if member.transform == "identity" else member.low + functional.softplus(inner)
+            value[:, column] = _TRANSFORMS[member.transform](inner, member.low, member.high)
         return torch.minimum(torch.maximum(value, self.low), self.high)  # what has no end of its own is held
 
     def value_of(self) -> dict[str, float]:
@@ -163,7 +163,7 @@ class HyperVector(nn.Module):
     def scale_of(self) -> dict[str, float]:
         """Half the distance between the values at lambda + sigma and at lambda - sigma, before any floor."""
         up, down = self._continuous((self.lam + self.sigma)[None]), self._continuous((self.lam - self.sigma)[None])
-        return dict(zip(self.names, (0.5 * (up - down))[0].tolist(), strict=True))
+        return dict(zip(self.names, (0.5 * (up - down).abs())[0].tolist(), strict=True))
 
 
 def _options(parameter: Parameter) -> tuple[float, ...] | None:
@@ -179,3 +179,11 @@ def _options(parameter: Parameter) -> tuple[float, ...] | None:
 
 def _position(parameter: Parameter, value: Any) -> int:
     return int(parameter.to_ints(parameter.encode([value]))[0])
+
+
+_TRANSFORMS: Mapping[Transform, Callable[[Tensor, float, float], Tensor]] = {
+    "logit": lambda inner, low, high: low + (high - low) * inner.sigmoid(),
+    "log": lambda inner, low, high: low + functional.softplus(inner),
+    "log_below": lambda inner, low, high: high - functional.softplus(inner),  # the first paper's code, not Delta-STN's
+    "identity": lambda inner, low, high: inner,
+}

@@ -18,7 +18,7 @@ from torch.nn import functional
 from archfront.spaces._errors import UsageError
 from archfront.spaces._supernet import chunked, corner
 
-__all__ = ["ResponseConv", "ResponseEmbedding", "ResponseLayer", "ResponseLinear", "Rows"]
+__all__ = ["ResponseConv", "ResponseConvTranspose", "ResponseEmbedding", "ResponseLayer", "ResponseLinear", "Rows"]
 
 GATE_STD = 0.01
 
@@ -163,6 +163,32 @@ class ResponseConv(ResponseLayer):
         convolution: Any = self._shell[0]
         output: Tensor = convolution._conv_forward(x, weight, bias)
         return output
+
+    def spread(self, gate: Tensor, output: Tensor) -> Tensor:
+        return gate.view(len(gate), -1, *[1] * (output.dim() - 2))
+
+
+class ResponseConvTranspose(ResponseLayer):
+    """Transposed convolution over one or two axes, not in groups: one gate per output channel, axis 1 of the weight."""
+
+    gated_axis = 1
+
+    def __init__(self, plain: nn.ConvTranspose1d | nn.ConvTranspose2d, rows: Rows, hypers: int, **how: Any) -> None:
+        super().__init__(plain, rows, hypers, bound=plain.weight[0].numel() ** -0.5, **how)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """x (B, inputs, *space) -> (B, outputs, *space), of `output_size` where several would do."""
+        return self._respond(lambda weight, bias: self._spread_out(x, weight, bias, output_size))
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._spread_out(x, weight, bias, None)
+
+    def _spread_out(self, x: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None) -> Tensor:
+        of: Any = self._shell[0]
+        axes = weight.dim() - 2
+        more = of._output_padding(x, output_size, of.stride, of.padding, of.kernel_size, axes, of.dilation)
+        transposed = functional.conv_transpose1d if axes == 1 else functional.conv_transpose2d
+        return transposed(x, weight, bias, of.stride, of.padding, more, of.groups, of.dilation)
 
     def spread(self, gate: Tensor, output: Tensor) -> Tensor:
         return gate.view(len(gate), -1, *[1] * (output.dim() - 2))

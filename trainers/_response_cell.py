@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from archfront.trainers._response import ResponseLinear, Rows
 
-__all__ = ["ResponseLSTMCell"]
+__all__ = ["ResponseLSTMCell", "State"]
 
 State = tuple[Tensor, Tensor]
 
@@ -43,12 +44,32 @@ class ResponseLSTMCell(nn.Module):
         if dropped is None:
             recurrent = self.from_hidden(h)
         else:
-            recurrent = self.from_hidden._respond(
-                lambda weight, bias: torch.nn.functional.linear(h, weight * dropped, bias)
-            )
-        i, f, g, o = (self.from_input(x) + recurrent).chunk(4, dim=1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
+            recurrent = self.from_hidden._respond(lambda weight, bias: functional.linear(h, weight * dropped, bias))
+        return _next(self.from_input(x) + recurrent, c)
+
+    def through(self, x: Float[Tensor, "batch time inputs"], state: State, *, backwards: bool) -> tuple[Tensor, State]:
+        """Outputs (batch, time, hidden) of whole sequences, and the last state. What the hyperparameters decide is
+        computed once, and the two products of each step are one."""
+        layer, rows = self.from_hidden, self.rows.h
+        seen: Tensor = self.from_input(x)
+        weight: Tensor = layer.weight
+        gate: Tensor | None = None
+        if layer.bias is not None:
+            seen = seen + layer.bias
+        if rows is not None:
+            gate, *bias_gate = torch.split(layer.gates(rows), layer.outputs, dim=1)
+            weight = torch.cat([weight, layer.response_weight])
+            if layer.response_bias is not None:
+                seen = seen + (bias_gate[0] * layer.response_bias)[:, None]
+        outputs = []
+        for part in reversed(seen.unbind(1)) if backwards else seen.unbind(1):
+            product = functional.linear(state[0], weight)
+            if gate is not None:
+                elementary, response = product.chunk(2, dim=1)
+                product = elementary + gate * response
+            state = _next(part + product, state[1])
+            outputs.append(state[0])
+        return torch.stack(outputs[::-1] if backwards else outputs, dim=1), state
 
     @torch.no_grad()
     def collapse(self, h: Float[Tensor, " hypers"] | None) -> nn.LSTMCell:
@@ -60,6 +81,13 @@ class ResponseLSTMCell(nn.Module):
         if bias_ih is not None and bias_hh is not None:
             cell.bias_ih, cell.bias_hh = (nn.Parameter(b.detach().clone()) for b in (bias_ih, bias_hh))
         return cell.train(self.training)
+
+
+def _next(gates: Tensor, c: Tensor) -> State:
+    """(h, c) after a step with these pre-activations (batch, 4 x hidden)."""
+    i, f, g, o = gates.chunk(4, dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
 
 
 def _linear(weight: nn.Parameter | None, bias: nn.Parameter | None) -> nn.Linear:

@@ -19,6 +19,7 @@ from archfront.trainers._batches import batches, cut_and_mix
 from archfront.trainers._critical_start import INIT, LR_SCALING, start
 from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate
+from archfront.trainers._penalties import penalised
 from archfront.trainers._replay import Replay
 from archfront.trainers._schedule import Schedule
 from archfront.trainers._trainer import PREFIX, Trainer, derived_seed, outputs_of
@@ -123,13 +124,13 @@ class Backprop(Trainer):
         inputs = channels_last(inputs)
         if self.settings["cutmix"] and float(torch.rand(1, generator=generator)) < self.settings["cutmix"]:
             mixed, donors, share = cut_and_mix(inputs[0], generator)
-            output = self.model(mixed, *inputs[1:])
+            output, penalty = penalised(self.model, (mixed, *inputs[1:]))
             own = self.task.loss(output, target, smoothing=smoothing)
-            return share * own + (1 - share) * self.task.loss(output, target[donors], smoothing=smoothing)
-        output = self.model(*inputs)
+            return share * own + (1 - share) * self.task.loss(output, target[donors], smoothing=smoothing) + penalty
+        output, penalty = penalised(self.model, inputs)
         if rows is not None:
             output, target = output[rows], target[rows]
-        return self.task.loss(output, target, smoothing=smoothing)
+        return self.task.loss(output, target, smoothing=smoothing) + penalty
 
     def _rate(self, progress: float) -> float:
         return learning_rate(self.settings, progress, self.budget.epochs)

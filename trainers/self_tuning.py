@@ -11,40 +11,35 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from archfront.spaces._choices import Categorical
-from archfront.spaces._condition import Equals
 from archfront.spaces._errors import TrainingError, UsageError
 from archfront.spaces._model_space import ModelSpace
-from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._parameter import Parameter
 from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Split
 from archfront.trainers._augment import AUGMENTATION_PARAMETERS, augment, fitted
-from archfront.trainers._batches import Batch, batches
+from archfront.trainers._batches import Batch, batches, nth_batch
 from archfront.trainers._convert import convert
-from archfront.trainers._critical_start import INIT, start
+from archfront.trainers._critical_start import start
+from archfront.trainers._falling_rate import FallingRate
+from archfront.trainers._first_order import first_order
 from archfront.trainers._layout import channels_last
-from archfront.trainers._linearise import frozen_statistics, linearised
 from archfront.trainers._optimise import make_optimiser, set_learning_rate
+from archfront.trainers._penalties import penalised
 from archfront.trainers._recalibrate import recalibrate
 from archfront.trainers._schedule import SCALE, VALUE
+from archfront.trainers._self_tuning_settings import SELF_TUNING_PARAMETERS
 from archfront.trainers._trainer import PREFIX, Trainer, derived_seed, outputs_of
 from archfront.trainers._types import Budget, Report
 
 __all__ = ["SelfTuning"]
 
-MILESTONES = (0.3, 0.6, 0.9)
-"""Shares of the planned epochs after which `schedule` step lowers the rates (60, 120 and 180 of 200 epochs)."""
-SMALLEST_SHARE = 1e-3
-"""Of its first value, below which a learning rate that fell on plateaus ends the training (0.01 to 1e-5)."""
-
-_how: dict[str, Any] = {"role": "hyperparameter"}
-_rate: dict[str, Any] = {"log": True, "bins": 48, **_how}
-
 
 class SelfTuning(Trainer):
     """One training that moves every self-tuned parameter: those that the space declares and the configuration makes
     active, and the augmentations that start above 0. Their values in the configuration are where they start.
+
+    Penalties of activations in the network add to the loss of weights and hyperparameters, to no metric and to no
+    reported validation loss.
 
     `mode` stn: algorithm 1 of the first paper; delta: the centred response with its two updates per batch, which are
     dearer, and want a hyper_lr of 0.01 (RMSprop's first steps are long). After `warmup_epochs`, each `train_steps`
@@ -62,33 +57,7 @@ class SelfTuning(Trainer):
     """
 
     self_tunes: ClassVar[bool] = True
-    parameters = SearchSpace(
-        Categorical("mode", ("stn", "delta"), **_how),
-        Categorical("optimizer", ("sgd", "adam", "adamw"), **_how),
-        Real("lr", 1e-5, 100.0, default=0.03, **_rate),
-        Real("momentum", 0.0, 0.999, default=0.9, bins=10, when=(Equals("optimizer", "sgd"),), **_how),
-        Real("weight_decay", 1e-8, 1.0, default=0.0, log=True, zero=True, bins=24, **_how),
-        Integer("batch_size", 1, 8192, default=64, log=True, **_how),
-        Integer("train_steps", 1, 1000, default=2, unit="updates", **_how),
-        Integer("valid_steps", 1, 1000, default=1, unit="updates", **_how),
-        Integer("warmup_epochs", 0, 1000, default=5, unit="epochs", **_how),
-        Real("entropy_weight", 1e-8, 1.0, default=1e-3, log=True, zero=True, bins=16, **_how),
-        Real("sigma0", 0.01, 10.0, default=1.0, log=True, bins=12, **_how),
-        Real("hyper_lr", 1e-5, 1.0, default=0.03, **_rate),
-        Real("scale_lr", 1e-5, 1.0, default=0.01, **_rate),
-        Categorical("tune_scale", (True, False), **_how),
-        Categorical("schedule", ("plateau", "step", "constant"), **_how),
-        Integer("plateau_epochs", 1, 1000, default=60, unit="epochs", **_how),
-        Real("lr_decay", 1e-3, 0.99, default=0.1, bins=10, **_how),
-        Real("gradient_clip", 1e-3, 1e3, default=0.0, log=True, zero=True, bins=12, **_how),
-        Categorical("select", ("last", "best"), **_how),
-        Integer("early_stopping", 0, 10_000, default=0, unit="epochs", **_how),
-        INIT,
-        *AUGMENTATION_PARAMETERS,
-    )
-    """`sigma0` multiplies every parameter's own; `early_stopping` w > 0 ends after w epochs without a new lowest
-    validation loss; `select` best keeps that epoch's collapsed network; `init` is that of backprop, for the weights at
-    the first values."""
+    parameters = SearchSpace(*SELF_TUNING_PARAMETERS)
 
     def __init__(
         self, space: ModelSpace, config: Configuration, *, budget: Budget, seed: int = 0, device: str = "cpu"
@@ -120,9 +89,9 @@ class SelfTuning(Trainer):
         if self.settings["tune_scale"]:
             groups.append({"params": [hypers.s], "lr": self.settings["scale_lr"]})
         self._hyper = kind(groups)
-        self._lr = float(self.settings["lr"])
-        self._since, self._drawn = 0, 0  # weight updates in this cycle, validation batches so far
-        self._losses: list[float] = []
+        self._rate = FallingRate(self.settings, budget.epochs)
+        self._since = 0  # weight updates in this cycle
+        self._drawn = 0  # validation batches so far
         self._best: dict[str, Any] | None = None
 
     @classmethod
@@ -153,14 +122,13 @@ class SelfTuning(Trainer):
     # -- epochs
 
     def run(self) -> Iterator[Report]:
-        while self.epoch < self.budget.epochs and not self._is_over():
+        while self.epoch < self.budget.epochs and not self._rate.is_over():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
                 train_loss = self._train_epoch()
-            rate, self.epoch = self._rate(), self.epoch + 1
+            rate, self.epoch = self._rate.at(self.epoch), self.epoch + 1
             metrics, val_loss = self._validate()
-            self._losses.append(val_loss)
-            self._lower_rate()
+            self._rate.hear(val_loss)
             hypers = self.net.hypers
             attributes = {"train_loss": train_loss, "val_loss": val_loss, "lr": rate}
             attributes |= {VALUE + name: value for name, value in hypers.value_of().items()}
@@ -172,7 +140,7 @@ class SelfTuning(Trainer):
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "batches", self.epoch))
         train = self.data("train")
         for optimiser in self._weights.values():
-            set_learning_rate(optimiser, self._rate())
+            set_learning_rate(optimiser, self._rate.at(self.epoch))
         losses = []
         for batch in batches(self.task, train, self.settings["batch_size"], generator):
             self.pause()
@@ -208,7 +176,8 @@ class SelfTuning(Trainer):
         inputs = self._inputs(batch, H, generator)
         for optimiser in self._weights.values():
             optimiser.zero_grad(set_to_none=True)
-        loss = self._loss(self.net(*inputs), batch[1], rows)
+        output, penalty = penalised(self.net, inputs)
+        loss = self._loss(output, batch[1], rows) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         self._update(*self._weights)
         return float(loss.detach())
@@ -220,27 +189,22 @@ class SelfTuning(Trainer):
         general.zero_grad(set_to_none=True)
         self.net.rest()
         inputs = self._inputs(batch, self.net.hypers.lam.detach()[None], generator)
-        loss = self._loss(self.net(*inputs), batch[1], rows)
+        output, penalty = penalised(self.net, inputs)
+        loss = self._loss(output, batch[1], rows) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         self._update("general")
         H = self._perturbed(batch, generator).detach()
         self.net.see(H)
         inputs = self._inputs(batch, H, generator)
-        with frozen_statistics(self.net):
-            output = linearised(lambda delta: self._answer(delta, inputs), H - self.net.hypers.lam.detach())
+        delta = H - self.net.hypers.lam.detach()
+        output, penalty = first_order(self.net, inputs, delta, linearisation=self.settings["linearisation"])
+        second = self._loss(output, batch[1], rows) + penalty
         response = self.net.response_parameters
-        for parameter, gradient in zip(
-            response, torch.autograd.grad(self._loss(output, batch[1], rows), response, allow_unused=True), strict=True
-        ):
+        gradients = torch.autograd.grad(second, response, allow_unused=True)
+        for parameter, gradient in zip(response, gradients, strict=True):
             parameter.grad = gradient
         self._update("response")
         return float(loss.detach())
-
-    def _answer(self, delta: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-        self.net.rows.h = delta
-        output: Tensor = self.net(*inputs)
-        self.net.rows.h = None
-        return output
 
     def _hyper_step(self, batch: Batch, generator: torch.Generator) -> None:
         """Step 2: L_V - tau Ent(sigma) in eval mode moves lambda and sigma; no weight has a gradient."""
@@ -248,7 +212,8 @@ class SelfTuning(Trainer):
         hypers, moved = self.net.hypers, [p for group in self._hyper.param_groups for p in group["params"]]
         H = self._perturbed(batch, generator) if self.settings["tune_scale"] else hypers.lam[None]
         self.net.see(H)
-        loss = self._loss(self.net(*channels_last(batch[0])), batch[1], self.data("val").rows)
+        output, penalty = penalised(self.net, channels_last(batch[0]))
+        loss = self._loss(output, batch[1], self.data("val").rows) + penalty
         if self.settings["tune_scale"]:
             loss = loss - self.settings["entropy_weight"] * hypers.entropy()
         for parameter, gradient in zip(moved, torch.autograd.grad(loss, moved), strict=True):
@@ -279,40 +244,16 @@ class SelfTuning(Trainer):
             optimiser.step()
 
     def _validation_batch(self) -> Batch:
-        """The next one: passes over the split, each in an order of its own."""
-        split, size = self.data("val"), self.settings["batch_size"]
-        number = 1 if split.rows is not None else math.ceil(len(split) / size)
-        turn, at = divmod(self._drawn, number)
+        """The next one."""
         self._drawn += 1
-        if split.rows is not None:
-            return split.inputs, split.target
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "validation", turn))
-        rows = torch.randperm(len(split), generator=generator)[at * size : (at + 1) * size].to(split.target.device)
-        return tuple(t[rows] for t in split.inputs), split.target[rows]
+        return nth_batch(
+            self.data("val"),
+            self.settings["batch_size"],
+            self._drawn - 1,
+            lambda turn: derived_seed(self.seed, "validation", turn),
+        )
 
-    # -- rates, the best epoch
-
-    def _rate(self) -> float:
-        if self.settings["schedule"] != "step":
-            return self._lr
-        passed = sum(self.epoch >= share * self.budget.epochs for share in MILESTONES)
-        return float(self._lr * self.settings["lr_decay"] ** passed)
-
-    def _lower_rate(self) -> None:
-        """Where the loss exceeds the best of all but the last `plateau_epochs`."""
-        window = self.settings["plateau_epochs"]
-        if self.settings["schedule"] != "plateau" or len(self._losses) <= window:
-            return
-        if self._losses[-1] > min(self._losses[:-window]):
-            self._lr *= self.settings["lr_decay"]
-
-    def _is_over(self) -> bool:
-        if self._lr < SMALLEST_SHARE * self.settings["lr"]:
-            return True
-        patience = self.settings["early_stopping"]
-        if not patience or not self._losses:
-            return False
-        return bool(len(self._losses) - 1 - self._losses.index(min(self._losses)) >= patience)
+    # -- the best epoch
 
     def _validate(self) -> tuple[dict[str, float], float]:
         split: Split = self.data("val")
@@ -326,7 +267,7 @@ class SelfTuning(Trainer):
         if self._best is None or val_loss < self._best["val_loss"]:
             self._best = {"val_loss": val_loss, "metrics": metrics, "weights": self.net.collapse().state_dict()}
         best: dict[str, float] = self._best["metrics"]
-        return best if self.epoch == self.budget.epochs or self._is_over() else metrics
+        return best if self.epoch == self.budget.epochs or self._rate.is_over() else metrics
 
     def export(self) -> nn.Module:
         net = self.net.collapse().cpu()
@@ -340,18 +281,18 @@ class SelfTuning(Trainer):
             "net": self.net.state_dict(),
             "weights": {name: optimiser.state_dict() for name, optimiser in self._weights.items()},
             "hyper": self._hyper.state_dict(),
-            "lr": self._lr,
+            "lr": self._rate.lr,
             "since": self._since,
             "drawn": self._drawn,
-            "losses": list(self._losses),
+            "losses": list(self._rate.losses),
             "best": self._best,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epoch, self._lr = state["epoch"], state["lr"]
+        self.epoch, self._rate.lr, self._rate.losses = state["epoch"], state["lr"], list(state["losses"])
         self._since, self._drawn = state["since"], state["drawn"]
         self.net.load_state_dict(state["net"])
         for name, optimiser in self._weights.items():
             optimiser.load_state_dict(state["weights"][name])
         self._hyper.load_state_dict(state["hyper"])
-        self._losses, self._best = list(state["losses"]), state["best"]
+        self._best = state["best"]

@@ -22,6 +22,7 @@ from archfront.spaces._task import Split
 from archfront.trainers._batches import batches
 from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import OPTIMISER_PARAMETERS, learning_rate, make_optimiser, set_learning_rate
+from archfront.trainers._penalties import penalised
 from archfront.trainers._shrinking import phases_of
 from archfront.trainers._slice import calibrated_subnet, evaluate_slice, sliced_space
 from archfront.trainers._trainer import Trainer, derived_seed
@@ -121,8 +122,9 @@ class SupernetTrainer(Trainer):
 
     def _sandwich(self, inputs: tuple[Tensor, ...], batch: Split, rng: np.random.Generator) -> float:
         """Gradients of one step; returns the loss of the largest sub-network."""
-        output, wanted = batch.chosen(self._forward(self.largest, inputs))
-        loss = self.task.loss(output, wanted)
+        whole, penalty = self._forward(self.largest, inputs)
+        output, wanted = batch.chosen(whole)
+        loss = self.task.loss(output, wanted) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         for config in [self.smallest, *self.sliced.sample(rng, self.settings["random_subnets"])]:
             self._learn(config, inputs, batch, output.detach())
@@ -130,19 +132,20 @@ class SupernetTrainer(Trainer):
 
     def _learn(self, config: Configuration, inputs: tuple[Tensor, ...], batch: Split, teacher: Tensor) -> float:
         """Gradients of one sub-network, which learns from a teacher's outputs and from the labels; its loss."""
-        student, wanted = batch.chosen(self._forward(config, inputs))
+        output, penalty = self._forward(config, inputs)
+        student, wanted = batch.chosen(output)
         share = self.settings["distillation"]
-        mixed = share * _distance(student, teacher, self.space.signature.kind)
+        mixed = share * _distance(student, teacher, self.space.signature.kind) + penalty
         if share < 1:
             mixed = mixed + (1 - share) * self.task.loss(student, wanted)
         mixed.backward()
         return float(mixed.detach())
 
-    def _forward(self, config: Configuration, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Outputs of a sub-network in train mode for a raw batch; an elastic resolution is prepared here."""
+    def _forward(self, config: Configuration, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | float]:
+        """Outputs of a sub-network in train mode for a raw batch, and its penalties; an elastic resolution is prepared
+        here."""
         prepared = channels_last(self.space.prepare(config, inputs))
-        output: Tensor = self.bank.subnet(config, reuse=True).train()(*prepared)
-        return output
+        return penalised(self.bank.subnet(config, reuse=True).train(), prepared)
 
     # -- progressive shrinking
 
@@ -175,8 +178,9 @@ class SupernetTrainer(Trainer):
         space = self.phases[self.phase].space
         if self._teacher is None:
             (config,) = space.sample(rng, 1)
-            output, wanted = batch.chosen(self._forward(config, inputs))
-            loss = self.task.loss(output, wanted)
+            whole, penalty = self._forward(config, inputs)
+            output, wanted = batch.chosen(whole)
+            loss = self.task.loss(output, wanted) + penalty
             loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.detach())
         losses = []

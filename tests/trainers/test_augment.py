@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from archfront.spaces._errors import UsageError
 from archfront.spaces._task import Signature, TensorSpec
+from archfront.trainers._affine import AFFINE, warp
 from archfront.trainers._augment import AUGMENTATION_PARAMETERS, AUGMENTATIONS, augment, fitted
 
 PARAMETERS = {p.name: p for p in AUGMENTATION_PARAMETERS}
@@ -33,6 +36,38 @@ def test_strength_zero_changes_nothing_and_each_image_has_its_own(images: Tensor
         assert 0 <= float(result.min()) <= float(result.max()) <= 1
     one_for_all = changed(images, **{name: [0.3]})
     assert torch.equal(one_for_all[3:], result[3:]), "the draws are those of the images"
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_strength_zero_moves_no_pixel(images: Tensor, name: str) -> None:
+    own = {"rotate": 45.0, "shear": 45.0, "zoom": 0.5, "translate": 0.5}[name]
+    result = changed(images, **{name: [0, own, 0, own, own, own]})
+    assert torch.equal(result[[0, 2]], images[[0, 2]]), "exactly"
+    assert all(not torch.allclose(result[i], images[i], atol=1e-2) for i in (1, 3, 4, 5))
+    others = {other: [0.0] for other in AFFINE if other != name}
+    together = changed(images, **{name: [0, own, 0, own, own, own]}, **others)
+    assert torch.equal(together[[0, 2]], images[[0, 2]])
+
+
+def moved(x: Tensor, **by: float) -> Tensor:
+    amounts = {"turn": 0.0, "slant": 0.0, "zoom": 1.0, "right": 0.0, "down": 0.0, **by}
+    return warp(x, *(torch.full((len(x),), amount) for amount in amounts.values()))
+
+
+def test_affine_maps_are_the_known_ones(images: Tensor) -> None:
+    assert torch.allclose(moved(images), images, atol=1e-5)
+    assert torch.allclose(moved(images, turn=math.pi / 2), images.rot90(1, dims=(2, 3)), atol=1e-4)
+    wide = images[..., :4, :]  # not square: its middle turns, pixels stay square
+    assert torch.allclose(moved(wide, turn=math.pi), wide.rot90(2, dims=(2, 3)), atol=1e-4)
+    assert torch.allclose(moved(wide, turn=math.pi / 2)[..., 2:6], wide[..., 2:6].rot90(1, dims=(2, 3)), atol=1e-4)
+    shifted = moved(images, right=0.25, down=0.125)
+    assert torch.allclose(shifted[..., 1:, 2:], images[..., :-1, :-2], atol=1e-4)
+    assert not shifted[..., :2].abs().gt(1e-4).any(), "black comes in"
+    blurred = torch.nn.functional.interpolate(images, scale_factor=2, mode="bilinear")
+    assert torch.allclose(moved(images, zoom=2.0)[..., 1:-1, 1:-1], blurred[..., 5:11, 5:11], atol=1e-4)
+    sheared = moved(images, slant=math.pi / 4)
+    assert torch.allclose(sheared[..., 3, :-1], images[..., 3, :].unfold(-1, 2, 1).mean(-1), atol=1e-4), "half a pixel"
+    assert torch.allclose(sheared[..., 4, 1:], images[..., 4, :].unfold(-1, 2, 1).mean(-1), atol=1e-4)
 
 
 def test_input_scaling_lies_in_its_range(images: Tensor) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,8 +14,9 @@ from archfront.spaces._errors import UsageError
 from archfront.spaces._noise import GaussianNoise
 from archfront.spaces._numbers import Integer, Real
 from archfront.spaces._parameter import Parameter, SelfTuned
+from archfront.spaces._untie import load_weights
 from archfront.trainers._convert import ResponseNet, convert
-from archfront.trainers._linearise import frozen_statistics, linearised
+from archfront.trainers._linearise import frozen_statistics, linearised, linearised_forward
 from archfront.trainers._response import ResponseConv, ResponseLayer, ResponseLinear
 from archfront.trainers._strength import ExampleDropout
 
@@ -164,15 +163,20 @@ REFUSED: dict[str, tuple[nn.Module, Parameter, str]] = {
         r"'p\[3\]' reaches nothing in this network: no module number 3 is called 'drop'",
     ),
     "no strength": (Net(), rate("shared"), "'rate' reaches 'shared', a Linear, which has no strength"),
-    "lstm": (
-        nn.Sequential(nn.Dropout(), nn.LSTM(2, 2)),
+    "gru": (
+        nn.Sequential(nn.Dropout(), nn.GRU(2, 2)),
         rate("0"),
-        r"layer '1' \(LSTM\) cannot respond: write it with nn.LSTMCell",
+        r"layer '1' \(GRU\) cannot respond: write it with nn.LSTM or nn.LSTMCell",
     ),
-    "transposed": (
-        nn.Sequential(nn.Dropout(), nn.ConvTranspose2d(2, 2, 2)),
+    "projections": (
+        nn.Sequential(nn.Dropout(), nn.LSTM(2, 4, proj_size=2)),
         rate("0"),
-        r"layer '1' \(ConvTranspose2d\) cannot respond: transposed",
+        r"layer '1' \(LSTM\) cannot respond: projections \(proj_size=2\)",
+    ),
+    "transposed in groups": (
+        nn.Sequential(nn.Dropout(), nn.ConvTranspose2d(2, 2, 2, groups=2)),
+        rate("0"),
+        r"layer '1' \(ConvTranspose2d\) cannot respond: transposed convolutions in groups \(groups=2\)",
     ),
     "subclass": (nn.Sequential(nn.Dropout(), _Odd(2, 2)), rate("0"), r"layer '1' \(_Odd\).*a Linear of its own kind"),
     "attention": (
@@ -235,14 +239,7 @@ def test_spaces_that_declare_self_tuned_parameters(name: str, centred: bool) -> 
 # -- the linearisation
 
 
-def _by_forward_mode(output: Callable[[Tensor], Tensor], delta: Tensor) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch compiles its formulae by what it has deprecated
-        y, change = torch.func.jvp(output, (torch.zeros_like(delta),), (delta,))  # type: ignore[misc]
-    return y.detach() + change
-
-
-def test_it_is_what_forward_mode_gives(words: Tensor) -> None:
+def test_both_ways_give_the_same_output_and_the_same_gradients(words: Tensor) -> None:
     net = net_of(rate(), centred=True).train()
     _respond(net)
     net.see(torch.randn(4, 1))
@@ -254,7 +251,7 @@ def test_it_is_what_forward_mode_gives(words: Tensor) -> None:
         return net(words)
 
     with frozen_statistics(net):
-        found = [way(output, delta) for way in (linearised, _by_forward_mode)]
+        found = [way(output, delta) for way in (linearised, linearised_forward)]
         gradients = [torch.autograd.grad(y.square().sum(), net.response_parameters, allow_unused=True) for y in found]
         small = (output(1e-3 * delta) - output(-1e-3 * delta)) / 2e-3
         y = output(torch.zeros_like(delta))
@@ -262,7 +259,19 @@ def test_it_is_what_forward_mode_gives(words: Tensor) -> None:
     assert torch.allclose(found[0], y + small, atol=1e-2)
     for one, other in zip(*gradients, strict=True):
         assert one is not None
-        assert torch.allclose(one, other, atol=1e-4, rtol=1e-3)
+        assert torch.allclose(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_what_has_no_forward_rule_is_refused_by_the_setting() -> None:
+    lstm = nn.LSTM(3, 4)
+    x = torch.randn(2, 5, 3)
+    with pytest.raises(UsageError, match=r"trainer\.linearisation=forward: .*set trainer\.linearisation=reverse"):
+        linearised_forward(lambda at: lstm(x * (1 + at))[0], torch.ones(1))
+
+
+def test_an_output_that_does_not_depend_on_delta_stays() -> None:
+    y = torch.randn(3)
+    assert torch.equal(linearised_forward(lambda at: y, torch.ones(1)), y)
 
 
 def test_statistics_are_frozen_and_come_back() -> None:
@@ -284,3 +293,49 @@ def test_sparse_products_are_linearised_too() -> None:
     y.sum().backward()
     assert weight.grad is not None
     assert torch.equal(weight.grad, torch.ones(3, 4))
+
+
+class Tied(nn.Module):
+    """A language model whose decoder reads the table of its embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+        self.drop = nn.Dropout(0.2)
+        self.lstm = nn.LSTM(6, 6, batch_first=True)
+        self.decoder = nn.Linear(6, 9)
+        self.decoder.weight = self.table.weight
+
+    def forward(self, words: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(self.lstm(self.drop(self.table(words)))[0])
+        return logits
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_decoder_may_read_the_elementary_table(words: Tensor, centred: bool) -> None:
+    """It does not respond; collapsed, the embedding has answered and the decoder has not."""
+    torch.manual_seed(0)
+    net = convert(Tied(), [rate()], {"rate": 0.3}, centred=centred)
+    assert type(net.net.decoder) is nn.Linear
+    assert net.net.decoder.weight is net.net.table.weight  # type: ignore[union-attr]
+    _respond(net)
+    net.rest()
+    net.eval()
+    plain: Any = net.collapse()
+    assert torch.allclose(net(words), plain(words), atol=1e-5)
+    assert torch.equal(plain.decoder.weight, net.net.decoder.weight)
+    assert torch.equal(plain.table.weight, plain.decoder.weight) == centred
+    count = sum(p.numel() for p in plain.parameters())
+    assert count == sum(p.numel() for p in Tied().parameters()) + 9 * 6, "a second table"
+    assert list(plain.state_dict()) == list(Tied().state_dict())
+    built = Tied()
+    load_weights(built, plain.state_dict())
+    assert torch.equal(built.eval()(words), plain(words)), "what is stored makes the same network again"
+    assert (built.decoder.weight is built.table.weight) == centred
+
+
+def test_two_embeddings_of_one_table_are_refused() -> None:
+    model = nn.ModuleDict({"drop": nn.Dropout(), "a": nn.Embedding(3, 2), "b": nn.Embedding(3, 2)})
+    model["b"].weight = model["a"].weight
+    with pytest.raises(UsageError, match="layers 'a' and 'b' share weight"):
+        convert(model, [rate("drop")], {"rate": 0.1}, centred=False)

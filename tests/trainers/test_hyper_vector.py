@@ -16,6 +16,7 @@ from archfront.spaces._parameter import SelfTuned
 from archfront.trainers._hyper_vector import EDGE, Hyperparameter, HyperVector, softplus_inverse, start_of
 
 LOGIT, LOG, IDENTITY = SelfTuned("x", "logit", 0.5), SelfTuned("x", "log", 1.0), SelfTuned("x", "identity", 2.0)
+BELOW = SelfTuned("x", "log_below", 1.0)
 
 
 def vector(*members: Hyperparameter) -> HyperVector:
@@ -35,6 +36,24 @@ def test_a_positive_value_is_a_softplus_also_where_exp_overflows(value: float) -
     if value < 80:
         assert float(hypers.lam.detach()) == pytest.approx(math.log(math.exp(value) - 1), rel=1e-4, abs=1e-5)
     assert hypers.value_of()["alpha"] == pytest.approx(value, rel=1e-4)
+
+
+@given(st.floats(-500.0, 1.9))
+def test_a_value_below_an_end_is_that_end_less_a_softplus(value: float) -> None:
+    hypers = vector(Hyperparameter.of(Real("offset", -1000.0, 2.0, self_tuned=BELOW), value))
+    if value > -78:
+        assert float(hypers.lam.detach()) == pytest.approx(math.log(math.exp(2 - value) - 1), rel=1e-4, abs=1e-5)
+    assert hypers.value_of()["offset"] == pytest.approx(value, rel=1e-4, abs=1e-6)
+    assert hypers.scale_of()["offset"] > 0, "a distance, though the value falls as the inner one grows"
+
+
+def test_the_ends_of_a_transform_from_below() -> None:
+    offset = Real("offset", -10.0, 2.0, default=2.0, self_tuned=BELOW)
+    assert start_of(offset) == pytest.approx(2.0 - 12 * EDGE)
+    hypers = vector(Hyperparameter.of(offset, 2.0))
+    assert hypers.value_of()["offset"] == pytest.approx(1.4)
+    assert vector(Hyperparameter.of(offset, -10.0)).value_of()["offset"] == pytest.approx(-10.0), "reached: kept"
+    assert hypers.values(torch.tensor([[-50.0], [50.0]])).flatten().tolist() == [2.0, -10.0]
 
 
 @given(st.floats(-5, 5))

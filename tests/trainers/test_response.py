@@ -10,11 +10,27 @@ from benchmarks._ridge import Problem, tuned
 from torch import Tensor, nn
 
 from archfront.spaces._errors import UsageError
-from archfront.trainers._response import ResponseConv, ResponseEmbedding, ResponseLayer, ResponseLinear, Rows
+from archfront.trainers._response import (
+    ResponseConv,
+    ResponseConvTranspose,
+    ResponseEmbedding,
+    ResponseLayer,
+    ResponseLinear,
+    Rows,
+)
 from archfront.trainers._response_cell import ResponseLSTMCell
 
 N = 3
-KINDS = ("linear", "linear without bias", "linear on sequences", "conv1d", "conv2d", "embedding")
+KINDS = (
+    "linear",
+    "linear without bias",
+    "linear on sequences",
+    "conv1d",
+    "conv2d",
+    "transposed1d",
+    "transposed2d",
+    "embedding",
+)
 
 
 def layer_of(kind: str, rows: Rows, *, centred: bool = False) -> tuple[ResponseLayer, Tensor]:
@@ -29,6 +45,12 @@ def layer_of(kind: str, rows: Rows, *, centred: bool = False) -> tuple[ResponseL
             ResponseConv,
             nn.Conv2d(4, 6, 3, stride=2, padding_mode="circular", padding=1),
             torch.randn(5, 4, 8, 8),
+        ),
+        "transposed1d": (ResponseConvTranspose, nn.ConvTranspose1d(4, 6, 3, dilation=2), torch.randn(5, 4, 9)),
+        "transposed2d": (
+            ResponseConvTranspose,
+            nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
+            torch.randn(5, 4, 5, 5),
         ),
         "embedding": (ResponseEmbedding, nn.Embedding(11, 6, padding_idx=0), torch.randint(11, (5, 7))),
     }
@@ -143,7 +165,7 @@ def test_a_first_axis_that_is_not_the_batch_is_refused() -> None:
 
 
 @pytest.mark.parametrize("centred", [False, True])
-@pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv2d", "embedding"])
+@pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv2d", "transposed2d", "embedding"])
 def test_sliced_and_masked_agree(kind: str, centred: bool) -> None:
     """Elementary and response tensors go together: leading outputs and inputs."""
     rows = Rows()
@@ -152,8 +174,11 @@ def test_sliced_and_masked_agree(kind: str, centred: bool) -> None:
     shape = list(layer.weight.shape)
     if kind == "embedding":
         shape[1], wanted = 4, layer(x)[..., :4]
+    elif kind == "transposed2d":
+        shape[0], shape[1] = 2, 4
     else:
         shape[0], shape[1] = 4, 2
+    if kind != "embedding":
         masked = x.clone()
         masked[:, 2:] = 0
         wanted, x = layer(masked)[:, :4], x[:, :2]

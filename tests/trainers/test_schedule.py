@@ -120,7 +120,10 @@ def test_augmentations_are_followed_too() -> None:
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_resume_during_a_replay_is_bit_exact(stop: int) -> None:
     schedule = Schedule(
-        tuple(ScheduleRow(e, {"dropout": 0.1 * e + 0.05, "trainer.input_scaling": 0.05 * e}) for e in range(4))
+        tuple(
+            ScheduleRow(e, {"dropout": 0.1 * e + 0.05, "trainer.input_scaling": 0.05 * e, "trainer.rotate": 9.0 * e})
+            for e in range(4)
+        )
     )
 
     def make() -> Backprop:

@@ -117,6 +117,13 @@ def test_the_two_updates_of_delta_touch_their_own_weights() -> None:
     assert seen[1] == {name for name in named if name not in seen[0] and not name.startswith("hypers.")}
 
 
+def test_forward_mode_trains_as_reverse_mode_does() -> None:
+    """Dropout's masks included: both draw them once, from the same generator."""
+    runs = [make("delta", epochs=2, warmup_epochs=0, linearisation=way) for way in ("reverse", "forward")]
+    (_, one), (_, other) = (list(run.run()) for run in runs)
+    assert one.attributes == pytest.approx(dict(other.attributes), rel=1e-3)
+
+
 def _val_loss(trainer: SelfTuning, H: Tensor, inputs: tuple[Tensor, ...], target: Tensor, centre: Tensor) -> Tensor:
     trainer.net.eval()
     trainer.net.rows.h = H - centre if trainer.settings["mode"] == "delta" else H
@@ -228,21 +235,18 @@ def test_resume_within_a_cycle_is_bit_exact(mode: str, stop: int) -> None:
 
 def test_the_rate_falls_where_validation_stands_still() -> None:
     trainer = make("stn", epochs=30, plateau_epochs=3, lr_decay=0.1, lr=1e-5, hyper_lr=1e-5)
-    trainer._losses = [1.0, 2.0, 2.0]
-    trainer._lower_rate()
-    assert trainer._lr == 1e-5, "not more than three epochs"
-    trainer._losses.append(2.0)
-    trainer._lower_rate()
-    assert trainer._lr == pytest.approx(1e-6)
-    trainer._losses.append(0.5)
-    trainer._lower_rate()
-    assert trainer._lr == pytest.approx(1e-6)
-    trainer._lr = 1e-9
+    rate = trainer._rate
+    for loss in (1.0, 2.0, 2.0):
+        rate.hear(loss)
+    assert rate.lr == 1e-5, "not more than three epochs"
+    rate.hear(2.0)
+    assert rate.lr == pytest.approx(1e-6)
+    rate.hear(0.5)
+    assert rate.lr == pytest.approx(1e-6)
+    rate.lr = 1e-9
     assert list(trainer.run()) == []
     stepped = make("stn", epochs=10, schedule="step", lr=1.0, lr_decay=0.2)
-    rates = []
-    for stepped.epoch in range(10):
-        rates.append(round(stepped._rate(), 6))
+    rates = [round(stepped._rate.at(epoch), 6) for epoch in range(10)]
     assert rates == [1.0] * 3 + [0.2] * 3 + [0.04] * 3 + [0.008]
 
 
