@@ -27,7 +27,10 @@ from archfront.trainers._response_lstm import ResponseLSTM
 from archfront.trainers._response_weights import is_responding, respond, settle
 from archfront.trainers._strength import DROPOUTS, ExampleDropout, Strength, reached
 
-__all__ = ["ResponseNet", "convert"]
+__all__ = ["ResponseNet", "Strengths", "convert", "declared", "with_rates"]
+
+Strengths = Mapping[str, list[Strength]]
+"""What each self-tuned parameter sets, by its name."""
 
 PER_EXAMPLE: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: ResponseLinear,
@@ -49,14 +52,22 @@ WHOLE = (ResponseLayer, ResponseLSTMCell, ResponseLSTM)
 class ResponseNet(nn.Module):
     """The converted network with its hyperparameters `hypers` and the rows that its layers see.
 
-    Before a forward pass call `see` (perturbed rows) or `rest` (the current hyperparameters).
+    Before a forward pass call `see` (perturbed rows) or `rest` (the current hyperparameters). `one_row`: all examples
+    of a batch have the same ones.
     """
 
     def __init__(
-        self, net: nn.Module, hypers: HyperVector, rows: Rows, strengths: Mapping[str, list[Strength]], *, centred: bool
+        self,
+        net: nn.Module,
+        hypers: HyperVector,
+        rows: Rows,
+        strengths: Strengths,
+        *,
+        centred: bool,
+        one_row: bool,
     ) -> None:
         super().__init__()
-        self.net, self.hypers, self.rows, self.centred = net, hypers, rows, centred
+        self.net, self.hypers, self.rows, self.centred, self.one_row = net, hypers, rows, centred, one_row
         self._strengths = dict(strengths)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -101,7 +112,11 @@ class ResponseNet(nn.Module):
         for name, value in twin.hypers.value_of().items():
             for strength in twin._strengths.get(name, ()):
                 strength.set(value)
-        return _replaced(twin.net, lambda module: _collapsed(module, h)).eval()
+        return twin.plain(h).eval()
+
+    def plain(self, h: Float[Tensor, " hypers"] | None) -> nn.Module:
+        """The network with the weights that answer h, its strengths being numbers; this one is used up."""
+        return _replaced(self.net, lambda module: _collapsed(module, h))
 
 
 def convert(
@@ -120,19 +135,12 @@ def convert(
     value for them in any case. `scale` multiplies every sigma0. `elsewhere` names parameters that act outside of the
     network. Raises UsageError that names the layer or parameter, and why.
     """
-    strengths = {p.name: reached(model, p) for p in parameters if p.name not in elsewhere}
-    shared = {name for name, found in strengths.items() if any(getattr(s.module, "per_batch", False) for s in found)}
-    hypers = HyperVector(
-        [Hyperparameter.of(p, config[p.name], per_batch=per_batch or p.name in shared, scale=scale) for p in parameters]
-    )
+    strengths, hypers = declared(model, parameters, config, per_batch=per_batch, scale=scale, elsewhere=elsewhere)
     _check(model, per_batch=per_batch)
     tables = _tables(model)
-    rows, bound = Rows(), {id(s.module) for found in strengths.values() for s in found}
-    made: dict[int, nn.Module] = {}
+    rows = Rows()
 
     def changed(module: nn.Module) -> nn.Module:
-        if id(module) in bound and type(module) in DROPOUTS:
-            return ExampleDropout(module)
         if not _has_weight(module, per_batch=per_batch) or _is_tied(module, tables):
             return module
         if per_batch:
@@ -140,14 +148,49 @@ def convert(
             return respond(module, layer(module, rows, len(hypers.members), centred=centred))  # type: ignore[arg-type]
         return PER_EXAMPLE[type(module)](module, rows, len(hypers.members), centred=centred)
 
-    net = _replaced(model, changed, made)
+    net, strengths = with_rates(model, strengths, changed)
     if not any(isinstance(m, ResponseLayer) for m in net.modules()):
         raise UsageError("this network has no layer that could respond to hyperparameters", "it has no trained weight")
+    return ResponseNet(net, hypers, rows, strengths, centred=centred, one_row=per_batch)
+
+
+def declared(
+    model: nn.Module,
+    parameters: Sequence[Parameter],
+    config: Mapping[str, Any],
+    *,
+    per_batch: bool,
+    scale: float,
+    elsewhere: Collection[str],
+) -> tuple[Strengths, HyperVector]:
+    """What each parameter sets in the network, and the vector of them all. Raises UsageError."""
+    strengths = {p.name: reached(model, p) for p in parameters if p.name not in elsewhere}
+    shared = {name for name, found in strengths.items() if any(getattr(s.module, "per_batch", False) for s in found)}
+    hypers = HyperVector(
+        [Hyperparameter.of(p, config[p.name], per_batch=per_batch or p.name in shared, scale=scale) for p in parameters]
+    )
+    return strengths, hypers
+
+
+def with_rates(
+    model: nn.Module, strengths: Strengths, change: Callable[[nn.Module], nn.Module] = lambda module: module
+) -> tuple[nn.Module, Strengths]:
+    """The network with dropouts whose rates may be one for each example, where a parameter sets them; every other
+    module is changed by `change`."""
+    bound = {id(s.module) for found in strengths.values() for s in found}
+    made: dict[int, nn.Module] = {}
+
+    def changed(module: nn.Module) -> nn.Module:
+        if id(module) in bound and type(module) in DROPOUTS:
+            return ExampleDropout(module)
+        return change(module)
+
+    net = _replaced(model, changed, made)
     moved = {
         name: [Strength(made.get(id(s.module), s.module), s.attribute) for s in found]
         for name, found in strengths.items()
     }
-    return ResponseNet(net, hypers, rows, moved, centred=centred)
+    return net, moved
 
 
 def _check(model: nn.Module, *, per_batch: bool) -> None:

@@ -17,7 +17,7 @@ _how: dict[str, Any] = {"role": "hyperparameter"}
 _rate: dict[str, Any] = {"log": True, "bins": 48, **_how}
 
 SELF_TUNING_PARAMETERS: tuple[Parameter, ...] = (
-    Categorical("mode", ("stn", "delta"), **_how),
+    Categorical("mode", ("stn", "delta", "hypernetwork"), **_how),
     Categorical("linearisation", ("reverse", "forward"), when=(Equals("mode", "delta"),), **_how),
     Categorical("optimizer", ("sgd", "adam", "adamw"), **_how),
     Real("lr", 1e-5, 100.0, default=0.03, **_rate),

@@ -18,10 +18,11 @@ from archfront.spaces._search_space import Configuration, SearchSpace
 from archfront.spaces._task import Split
 from archfront.trainers._augment import AUGMENTATION_PARAMETERS, augment, fitted
 from archfront.trainers._batches import Batch, batches, nth_batch
-from archfront.trainers._convert import convert
+from archfront.trainers._convert import ResponseNet, convert
 from archfront.trainers._critical_start import start
 from archfront.trainers._falling_rate import FallingRate
 from archfront.trainers._first_order import first_order
+from archfront.trainers._generated import generated
 from archfront.trainers._layout import channels_last
 from archfront.trainers._optimise import make_optimiser, set_learning_rate
 from archfront.trainers._penalties import penalised
@@ -42,7 +43,8 @@ class SelfTuning(Trainer):
     reported validation loss.
 
     `mode` stn: algorithm 1 of the first paper; delta: the centred response with its two updates per batch, which are
-    dearer, and want a hyper_lr of 0.01 (RMSprop's first steps are long). After `warmup_epochs`, each `train_steps`
+    dearer, and want a hyper_lr of 0.01 (RMSprop's first steps are long); hypernetwork: algorithm 1 with every weight made
+    by a magnitude-invariant hypernetwork, which any layer can follow, perturbed as a whole batch. After `warmup_epochs`, each `train_steps`
     updates of the weights on training batches, with hyperparameters perturbed per example, are followed by
     `valid_steps` updates of the hyperparameters on validation batches. A whole graph is one batch, perturbed as a
     whole.
@@ -69,15 +71,7 @@ class SelfTuning(Trainer):
             torch.manual_seed(derived_seed(seed, "init"))
             model = space.build(self.config)
             start(model, self.settings, lambda: self.data("train"), derived_seed(seed, "critical"))
-            self.net = convert(
-                model,
-                [*self._declared(), *augmented],
-                {**self.config, **{PREFIX + name: value for name, value in self.settings.items()}},
-                centred=self._centred,
-                per_batch=not space.signature.batched,
-                scale=self.settings["sigma0"],
-                elsewhere=[p.name for p in augmented],
-            ).to(device)
+            self.net = self._taken_over(model, augmented).to(device)
         self._columns = {p.name.removeprefix(PREFIX): self.net.hypers.names.index(p.name) for p in augmented}
         self._weights = {
             "general": make_optimiser(self.net.general_parameters, self.settings),
@@ -93,6 +87,22 @@ class SelfTuning(Trainer):
         self._since = 0  # weight updates in this cycle
         self._drawn = 0  # validation batches so far
         self._best: dict[str, Any] | None = None
+
+    def _taken_over(self, model: nn.Module, augmented: list[Parameter]) -> ResponseNet:
+        parameters = [*self._declared(), *augmented]
+        config = {**self.config, **{PREFIX + name: value for name, value in self.settings.items()}}
+        scale, elsewhere = self.settings["sigma0"], [p.name for p in augmented]
+        if self.settings["mode"] == "hypernetwork":
+            return generated(model, parameters, config, scale=scale, elsewhere=elsewhere)
+        return convert(
+            model,
+            parameters,
+            config,
+            centred=self._centred,
+            per_batch=not self.space.signature.batched,
+            scale=scale,
+            elsewhere=elsewhere,
+        )
 
     @classmethod
     def supports(cls, space: ModelSpace) -> str | None:
@@ -222,7 +232,7 @@ class SelfTuning(Trainer):
         self.net.rest()
 
     def _perturbed(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        return self.net.hypers.perturb(len(batch[1]) if self.space.signature.batched else 1, generator)
+        return self.net.hypers.perturb(1 if self.net.one_row else len(batch[1]), generator)
 
     def _inputs(self, batch: Batch, H: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """A training batch, its images augmented at the strengths of H's rows."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from archfront import spaces
 from archfront.spaces import ModelSpace
 from archfront.spaces._errors import UnknownNameError, UsageError
+from archfront.spaces._mip import HyperNetwork
 from archfront.spaces._toy import ToyImages
 from archfront.trainers._response import ResponseLayer
 from archfront.trainers._trainer import Trainer, outputs_of
@@ -21,7 +22,7 @@ from archfront.trainers.backprop import Backprop
 from archfront.trainers.self_tuning import SelfTuning
 from archfront.trainers.testing import TrainerContract
 
-MODES = ("delta", "stn")
+MODES = ("delta", "stn", "hypernetwork")
 
 
 def make(mode: str, *, epochs: int = 4, seed: int = 0, space: ModelSpace | None = None, **settings: Any) -> SelfTuning:
@@ -157,8 +158,12 @@ def test_without_a_response_there_is_no_gradient_at_all(mode: str) -> None:
     for module in trainer.net.modules():
         if isinstance(module, ResponseLayer):
             torch.nn.init.zeros_(module.gates.weight)
+        if isinstance(module, HyperNetwork):
+            for parameter in module.head.parameters():
+                torch.nn.init.zeros_(parameter)
     inputs, target = _batch(trainer)
-    trainer.net.see(trainer.net.hypers.perturb(16, torch.Generator().manual_seed(0)))
+    rows = 1 if trainer.net.one_row else 16
+    trainer.net.see(trainer.net.hypers.perturb(rows, torch.Generator().manual_seed(0)))
     trainer.net.eval()
     (gradient,) = torch.autograd.grad(trainer.task.loss(trainer.net(*inputs), target), trainer.net.hypers.lam)
     assert gradient.tolist() == [0.0, 0.0]
