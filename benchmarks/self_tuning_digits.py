@@ -40,14 +40,16 @@ FAR = {"input_noise": 0.5, "dropout[0]": 0.6, "dropout[1]": 0.6}
 RUNS: dict[str, Row] = {
     "stn": {"trainer.mode": "stn"},
     "delta": {"trainer.mode": "delta", "trainer.hyper_lr": 0.01},
+    "hypernetwork": {"trainer.mode": "hypernetwork"},
     "stn from strong regularisation": {"trainer.mode": "stn", **FAR},
     "delta from strong regularisation": {"trainer.mode": "delta", "trainer.hyper_lr": 0.01, **FAR},
     "stn without perturbation": {"trainer.mode": "stn", "trainer.sigma0": 0.01, "trainer.tune_scale": False},
 }
-"""The first two are what is compared; the others ask whether the start matters, and the perturbation."""
-COSTS = {"stn": 3, "delta": 6}
+"""The first three are what is compared; the others ask whether the start matters, and the perturbation."""
+COSTS = {"stn": 3, "delta": 6, "hypernetwork": 3}
 """Plain trainings that a run counts as. stn: twice the forward cost for 1 + 1/2 updates. delta: a plain update, twice
-the forward cost in three passes for the response, and half an update of the hyperparameters."""
+the forward cost in three passes for the response, and half an update of the hyperparameters. hypernetwork: 1 + 1/2
+updates, of which making the weights costs about what a batch of 20 does."""
 
 
 class Lab:
@@ -243,9 +245,9 @@ def main() -> None:
         f"noise and two dropout rates tuned; SGD 0.03 with momentum 0.9, batches of 20, {asked.epochs} epochs, the "
         "epoch with the lowest validation loss kept, for every method. Mean ± standard error over "
         f"{asked.seeds} seeds, each with its own split. `plain trainings` is what a method costs in weight updates of "
-        "a plain network: a self-tuning run counts as 3 (stn: two branches, 1 + 1/2 updates a batch) or 6 (delta: two "
-        "updates a batch, one of them through a linearisation). Searches tell the same losses: their best of so many "
-        "trainings. A replay is a plain network of another seed that follows the schedule; the last values are also "
+        "a plain network: a self-tuning run counts as 3 (stn: two branches, hypernetwork: making the weights; 1 + 1/2 "
+        "updates a batch) or 6 (delta: two updates a batch, one of them through a linearisation). Searches tell the same "
+        "losses: their best of so many trainings. A replay is a plain network of another seed that follows the schedule; the last values are also "
         "given to one from its first epoch on. Rates were chosen on seeds 0, 1, 20, 21 and 22. Strong regularisation: "
         "dropout 0.6 and noise 0.5; without perturbation: sigma held at a hundredth of its start.",
         table,

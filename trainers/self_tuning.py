@@ -43,11 +43,11 @@ class SelfTuning(Trainer):
     reported validation loss.
 
     `mode` stn: algorithm 1 of the first paper; delta: the centred response with its two updates per batch, which are
-    dearer, and want a hyper_lr of 0.01 (RMSprop's first steps are long); hypernetwork: algorithm 1 with every weight made
-    by a magnitude-invariant hypernetwork, which any layer can follow, perturbed as a whole batch. After `warmup_epochs`, each `train_steps`
+    dearer, and want a hyper_lr of 0.01 (RMSprop's first steps are long); hypernetwork: algorithm 1 with every weight
+    made by a magnitude-invariant hypernetwork, which any layer can follow. After `warmup_epochs`, each `train_steps`
     updates of the weights on training batches, with hyperparameters perturbed per example, are followed by
     `valid_steps` updates of the hyperparameters on validation batches. A whole graph is one batch, perturbed as a
-    whole.
+    whole, and so is every batch of a hypernetwork.
 
     The validation split is thereby used for training: report the test split, the third one, which nothing here sees.
     Reports have the metrics of the plain network that the response collapses into, and as attributes `value.NAME` and
