@@ -246,9 +246,10 @@ def main() -> None:
         "epoch with the lowest validation loss kept, for every method. Mean ± standard error over "
         f"{asked.seeds} seeds, each with its own split. `plain trainings` is what a method costs in weight updates of "
         "a plain network: a self-tuning run counts as 3 (stn: two branches, hypernetwork: making the weights; 1 + 1/2 "
-        "updates a batch) or 6 (delta: two updates a batch, one of them through a linearisation). Searches tell the same "
-        "losses: their best of so many trainings. A replay is a plain network of another seed that follows the schedule; the last values are also "
-        "given to one from its first epoch on. Rates were chosen on seeds 0, 1, 20, 21 and 22. Strong regularisation: "
+        "updates a batch) or 6 (delta: two updates a batch, one through a linearisation). Searches tell the same "
+        "losses: their best of so many trainings. A replay is a plain network of another seed that follows the "
+        "schedule; the last values are also given to one from its first epoch on. "
+        "Rates were chosen on seeds 0, 1, 20, 21 and 22. Strong regularisation: "
         "dropout 0.6 and noise 0.5; without perturbation: sigma held at a hundredth of its start.",
         table,
         facts,
