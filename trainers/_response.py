@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from archfront.spaces._errors import UsageError
 from archfront.spaces._supernet import chunked, corner
@@ -156,7 +157,7 @@ class ResponseLinear(ResponseLayer):
 class ResponseConv(ResponseLayer):
     """Convolution over one or two axes: one gate per output channel. x (B, inputs, *space) -> (B, outputs, *space)."""
 
-    def __init__(self, plain: nn.Conv1d | nn.Conv2d, rows: Rows, hypers: int, **how: Any) -> None:
+    def __init__(self, plain: _ConvNd, rows: Rows, hypers: int, **how: Any) -> None:
         super().__init__(plain, rows, hypers, bound=plain.weight[0].numel() ** -0.5, **how)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -168,13 +169,10 @@ class ResponseConv(ResponseLayer):
         return gate.view(len(gate), -1, *[1] * (output.dim() - 2))
 
 
-class ResponseConvTranspose(ResponseLayer):
+class ResponseConvTranspose(ResponseConv):
     """Transposed convolution over one or two axes, not in groups: one gate per output channel, axis 1 of the weight."""
 
     gated_axis = 1
-
-    def __init__(self, plain: nn.ConvTranspose1d | nn.ConvTranspose2d, rows: Rows, hypers: int, **how: Any) -> None:
-        super().__init__(plain, rows, hypers, bound=plain.weight[0].numel() ** -0.5, **how)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """x (B, inputs, *space) -> (B, outputs, *space), of `output_size` where several would do."""
@@ -189,9 +187,6 @@ class ResponseConvTranspose(ResponseLayer):
         more = of._output_padding(x, output_size, of.stride, of.padding, of.kernel_size, axes, of.dilation)
         transposed = functional.conv_transpose1d if axes == 1 else functional.conv_transpose2d
         return transposed(x, weight, bias, of.stride, of.padding, more, of.groups, of.dilation)
-
-    def spread(self, gate: Tensor, output: Tensor) -> Tensor:
-        return gate.view(len(gate), -1, *[1] * (output.dim() - 2))
 
 
 class ResponseEmbedding(ResponseLayer):
