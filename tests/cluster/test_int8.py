@@ -26,6 +26,7 @@ from archfront.trainers._trainer import outputs_of
 from tests.cluster.command import Command, in_process
 
 pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
 TOY = "archfront.spaces._toy:ToyImages"
 INT8 = Device("int8", "cpu", cpu().hardware, precision="int8", runtime="onnxruntime")
 
@@ -67,6 +68,14 @@ class TestNetworks:
             wanted, got = net(inputs), small(inputs)
         error = float((got - wanted).abs().max() / wanted.abs().max())
         assert 0 < error < 0.2
+
+    def test_no_processor_overflows(self, net: nn.Module) -> None:
+        """Two products of an activation and a weight fit into sixteen bits: that is all some processors have."""
+        model = onnx_bytes(net, self.space.prepared_example(self.config), batched=True)
+        small = onnx.load_from_string(quantised(model, calibration_rows(self.space, self.config)))
+        int8 = [t for t in small.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+        weights = [onnx.numpy_helper.to_array(tensor) for tensor in int8]
+        assert max(int(abs(w.astype(int)).max()) for w in weights if w.ndim > 1) * 2 * 255 < 2**15
 
     def test_scores_are_those_of_the_quantised_network(self, net: nn.Module) -> None:
         model = onnx_bytes(net, self.space.prepared_example(self.config), batched=True)
