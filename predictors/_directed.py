@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from archfront.predictors._side_by_side import Linear, mapped, xavier
+
 __all__ = ["DirectedEnsemble"]
 
 
@@ -18,7 +20,9 @@ class DirectedEnsemble(nn.Module):
 
     Layer: (relu(A V W1) + relu(B V W2)) / 2 with A the row-normalised (mask + I) and B that of its transpose; the mean
     over the rows plus an embedding of the condition, a linear map without bias, then tanh of a linear one, and linear.
-    With `context` > 0 a data set's embedding (networks or 1, context) joins before the tanh.
+    With `context` > 0 the embedding of each configuration's data set (networks, batch or 1, context) joins before the
+    tanh. Where the mask connects everything it tells no row from another: then every row has weights of its own in the
+    first layer, (networks, rows, columns, hidden).
     """
 
     along: Tensor
@@ -46,57 +50,31 @@ class DirectedEnsemble(nn.Module):
         half = hidden // 2
         frequencies = torch.exp(torch.arange(half) * (-math.log(10_000) / max(1, half - 1)))
         self.register_buffer("frequencies", frequencies, persistent=False)
+        of_rows = (networks, len(mask)) if mask.all() else (networks,)
         widths = [columns] + [hidden] * layers
-        pairs = list(pairwise(widths))
-        self.ones = nn.ParameterList(_xavier(networks, i, o) for i, o in pairs)
-        self.others = nn.ParameterList(_xavier(networks, i, o) for i, o in pairs)
-        self.time = nn.ModuleList([_Linear(networks, 2 * half, 4 * hidden), _Linear(networks, 4 * hidden, hidden)])
-        self.latent = _xavier(networks, hidden, latent)
-        self.head = nn.ModuleList([_Linear(networks, latent + context, head), _Linear(networks, head, 1)])
+        shapes = [((networks,) if i else of_rows) + pair for i, pair in enumerate(pairwise(widths))]
+        self.ones = nn.ParameterList(xavier(*shape) for shape in shapes)
+        self.others = nn.ParameterList(xavier(*shape) for shape in shapes)
+        self.time = nn.ModuleList([Linear(networks, 2 * half, 4 * hidden), Linear(networks, 4 * hidden, hidden)])
+        self.latent = xavier(networks, hidden, latent)
+        self.head = nn.ModuleList([Linear(networks, latent + context, head), Linear(networks, head, 1)])
 
     def forward(
         self,
         x: Float[Tensor, "some batch rows columns"],
         condition: Float[Tensor, "some batch"],
-        context: Float[Tensor, "few context"] | None = None,
+        context: Float[Tensor, "networks few context"] | None = None,
     ) -> Float[Tensor, "networks batch"]:
         for one, other in zip(self.ones, self.others, strict=True):
-            along = functional.relu(self.along @ _mapped(x, one))
-            against = functional.relu(self.against @ _mapped(x, other))
+            along = functional.relu(self.along @ mapped(x, one))
+            against = functional.relu(self.against @ mapped(x, other))
             x = functional.dropout((along + against) / 2, self.rate, self.training)
         angles = condition[..., None] * self.frequencies
         first, second = self.time
         embedding = second(functional.silu(first(torch.cat([angles.sin(), angles.cos()], dim=-1))))
         hidden = functional.dropout((x.mean(dim=2) + embedding) @ self.latent, self.rate, self.training)
         if context is not None:
-            networks, batch, _ = hidden.shape
-            hidden = torch.cat([hidden, context[:, None].expand(networks, batch, -1)], dim=2)
+            hidden = torch.cat([hidden, context.expand(-1, hidden.shape[1], -1)], dim=2)
         into, out = self.head
         values: Tensor = out(torch.tanh(into(hidden)))[..., 0]
         return values
-
-
-class _Linear(nn.Module):
-    """A linear map with bias of each network: (networks or 1, batch, inputs) -> (networks, batch, outputs)."""
-
-    def __init__(self, networks: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = _xavier(networks, inputs, outputs)
-        self.bias = nn.Parameter(torch.zeros(networks, 1, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
-        return x @ self.weight + self.bias
-
-
-def _mapped(x: Tensor, weight: Tensor) -> Tensor:
-    """x (networks or 1, batch, rows, inputs) by weights (networks, inputs, outputs): one product for each network, as a
-    broadcast over the batch would copy the weights for every member."""
-    mapped: Tensor = x.flatten(1, 2) @ weight
-    return mapped.view(len(mapped), *x.shape[1:3], -1)
-
-
-def _xavier(*shape: int) -> nn.Parameter:
-    """Uniform in +-sqrt(6 / (inputs + outputs)) of the last two axes (Glorot and Bengio, 2010)."""
-    bound = math.sqrt(6 / (shape[-2] + shape[-1]))
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))

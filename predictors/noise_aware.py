@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archfront.predictors._networks import calibrated, shares_of
+from archfront.predictors._noisy_training import NoisyTraining, Rows
 from archfront.predictors._prediction import Fitted, Model, PredictorCapabilities
 from archfront.predictors._predictor import Predictor
 from archfront.predictors._relaxation import BINS, Relaxation
@@ -28,16 +29,18 @@ __all__ = ["NoiseAware"]
 
 @dataclass(frozen=True)
 class Noisy:
-    """What each network says, in the metric's unit. A class, so that it travels to another process."""
+    """What each network says, in the metric's unit. A class, so that it travels to another process. `context`
+    (networks, 1, context) is the embedding of a data set."""
 
     net: DirectedEnsemble
     sde: Sde
     level: float
     spread: float
+    context: Tensor | None = None
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """x (n, rows, columns), t (n,) to (networks, n)."""
-        said: Tensor = self.net(x[None], self.sde.condition(t)[None])
+        said: Tensor = self.net(x[None], self.sde.condition(t)[None], self.context)
         return self.level + self.spread * said
 
 
@@ -95,7 +98,8 @@ class NoiseAware(Predictor):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             net = self._net()
-            self._train(net, inputs, (y - level) / spread, heavy, shares, rng)
+            rows = Rows(inputs, (y - level) / spread, heavy, shares)
+            self._training()(list(net.parameters()), lambda x, condition, _: net(x, condition), rows, rng)
         model: dict[str, Any] = {
             "tensors": {name: tensor.detach().numpy() for name, tensor in net.state_dict().items()},
             "level": level,
@@ -111,36 +115,6 @@ class NoiseAware(Predictor):
 
     def torch_noisy(self, model: Model) -> Callable[[Tensor, Tensor], Tensor]:
         return Noisy(self._loaded(model), self._sde(), model["level"], model["spread"])
-
-    def _train(
-        self,
-        net: DirectedEnsemble,
-        inputs: Floats,
-        labels: Floats,
-        heavy: Floats,
-        shares: Sequence[NDArray[np.int64]],
-        rng: np.random.Generator,
-    ) -> None:
-        """`steps` of Adam with a cosine; each network draws its own rows, times and noise."""
-        import torch
-
-        sde = self._sde()
-        x, y, weight = (torch.from_numpy(values).float() for values in (inputs, labels, heavy))
-        free, size = torch.from_numpy(self.relaxation.free), min(self.batch, len(y))
-        optimiser = torch.optim.Adam(net.parameters(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        for _ in range(self.steps):
-            rows = torch.from_numpy(np.stack([rng.choice(share, size) for share in shares]))
-            clean = x[rows]
-            t = torch.full(rows.shape, sde.smallest)
-            if self.learns_noise:
-                t = sde.smallest + (1 - sde.smallest) * torch.rand(rows.shape)
-                clean = torch.where(free, sde.noised(clean, t, torch.randn(clean.shape)), clean)
-            loss = ((net(clean, sde.condition(t)) - y[rows]).square() * weight[rows]).mean(dim=1).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
 
     def _means(self, model: Model, inputs: Floats) -> Floats:
         """What each network says of clean configurations, (networks, n), in the metric's unit."""
@@ -160,14 +134,25 @@ class NoiseAware(Predictor):
         return net.eval().requires_grad_(False)
 
     def _net(self) -> DirectedEnsemble:
-        import torch
-
         from archfront.predictors._directed import DirectedEnsemble
 
-        mask = torch.from_numpy(self.relaxation.attention)
-        return DirectedEnsemble(self.networks, self.relaxation.shape[1], mask, hidden=self.hidden, layers=self.layers)
+        return DirectedEnsemble(**self._shape())
+
+    def _shape(self) -> dict[str, Any]:
+        """What `DirectedEnsemble` is made of."""
+        import torch
+
+        return {
+            "networks": self.networks,
+            "columns": self.relaxation.shape[1],
+            "mask": torch.from_numpy(self.relaxation.attention),
+            "hidden": self.hidden,
+            "layers": self.layers,
+        }
+
+    def _training(self) -> NoisyTraining:
+        free = self.relaxation.free
+        return NoisyTraining(self.steps, self.batch, self.lr, self.learns_noise, self.process, free)
 
     def _sde(self) -> Sde:
-        from archfront.predictors._sde import sde_of
-
-        return sde_of(**self.process)
+        return self._training().sde

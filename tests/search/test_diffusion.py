@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -206,8 +207,8 @@ class TestGenerating:
         assert pull._said(gains).tolist() == [3.0, 2.0]
 
 
-def test_networks_side_by_side_are_each_their_own() -> None:
-    mask = torch.triu(torch.ones(4, 4, dtype=torch.bool), diagonal=1)
+@pytest.mark.parametrize("mask", [torch.ones(4, 4).triu(1).bool(), torch.ones(4, 4, dtype=torch.bool)])
+def test_networks_side_by_side_are_each_their_own(mask: torch.Tensor) -> None:
     nets = DirectedEnsemble(3, 2, mask, hidden=16, layers=2, dropout=0.0).eval()
     x, condition = torch.randn(3, 5, 4, 2), torch.rand(3, 5)
     together = nets(x, condition)
@@ -215,6 +216,20 @@ def test_networks_side_by_side_are_each_their_own() -> None:
         alone = DirectedEnsemble(1, 2, mask, hidden=16, layers=2).eval()
         alone.load_state_dict({name: t[i : i + 1] for name, t in nets.state_dict().items()})
         assert torch.allclose(alone(x[i : i + 1], condition[i : i + 1])[0], together[i], atol=1e-6)
+
+
+def test_rows_that_nothing_connects_in_an_order_are_told_apart() -> None:
+    """What a is worth in one row it costs in the next: any network that is blind to rows says the same of both."""
+    configs = CELLS.sample(np.random.default_rng(0), 60)
+    signs = [1, -1, 1, -1]
+
+    def worth(configs: Sequence[Configuration]) -> list[float]:
+        return [float(sum(s * (v == "a") for s, v in zip(signs, c.values(), strict=False))) for c in configs]
+
+    guide = predictors.load("noise_aware")(CELLS, seed=0)
+    guide.fit(configs, {"cost": worth(configs)})
+    fresh = CELLS.sample(np.random.default_rng(1), 60)
+    assert guide.score(fresh, {"cost": worth(fresh)})["cost"].kendall > 0.5
 
 
 class TestCache:
