@@ -47,12 +47,13 @@ class Past:
 
 
 def with_pasts(store: Store, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's options with what the store holds of the studies named in `popdb` and `start_from`.
+    """A request's options with what the store holds of the studies named in `popdb` and `start_from`; `earlier` is the
+    store itself, for strategies that learn from other tasks.
 
     Raises UnknownNameError with the closest name.
     """
     pasts = {name: _past_of(store, str(options[name])) for name in ("popdb", "start_from") if options.get(name)}
-    return {**options, **pasts}
+    return {**options, **pasts, "earlier": store}
 
 
 def _past_of(store: Store, name: str) -> Past:
@@ -127,6 +128,9 @@ def notes(record: StudyRecord) -> Iterator[str]:
     if (warm := record.options.get("start_from")) is not None:
         skipped = f", {warm['skipped']} skipped: not legal in this space" if warm["skipped"] else ""
         yield f"warm start: {len(warm['configs'])} configurations from the front of study {warm['study']}{skipped}"
+    if others := record.options.get("other_tasks"):
+        names = ", ".join(str(name) for name, _ in others[:LISTED]) + (", ..." if len(others) > LISTED else "")
+        yield f"other tasks: learns from {sum(told for _, told in others)} evaluations of studies {names}"
 
 
 def _note_of_popdb(reduced: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from archfront.cluster._trial import Evaluator
 from archfront.cluster._trial_files import TrialFiles
 from archfront.cluster.store import StudyRecord
 from archfront.predictors._context import Context, exact_of
+from archfront.predictors._datasets import DataSets, KnownDataSets
 from archfront.predictors._workshop import InProcess, Workshop
 from archfront.search._strategy import Strategy, Suggestion, checked_configuration
 from archfront.search._types import Configuration, Proposal
@@ -41,6 +42,7 @@ class Plan:
     evaluator: Evaluator
     files: TrialFiles
     workshop: Workshop = field(default_factory=InProcess)
+    known: Callable[[], DataSets] | None = None
 
     @classmethod
     def of(
@@ -54,10 +56,12 @@ class Plan:
         bank: tuple[str, str] | None = None,
         measure: bool = True,
         workshop: Workshop | None = None,
+        known: Callable[[], DataSets] | None = None,
     ) -> Plan:
         """Rebuild everything from the record. `space` and `evaluate` stand in for what lives only in a script; `bank`
         is (hash, path) of the supernet; without `measure` the study's own devices need not be here; `workshop` does the
-        strategy's heavy work. Raises UsageError when something cannot be rebuilt."""
+        strategy's heavy work; `known` tells what is known on other tasks. Raises UsageError when something cannot be
+        rebuilt."""
         workshop = workshop or InProcess()
         budget = Budget(record.options["epochs"], record.options["data_fraction"])
         if record.private:
@@ -85,7 +89,7 @@ class Plan:
             evaluator = TrainingEvaluator(
                 space, record.trainer, budget, record.train_seed, files, begun, variants, schedule
             )
-        return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files, workshop)
+        return cls(record, SearchSpace.from_dict(record.searched), space, devices, evaluator, files, workshop, known)
 
     def strategy(self) -> Strategy:
         """A fresh strategy with the parameters that were resolved when the study was created."""
@@ -108,7 +112,8 @@ class Plan:
         """What strategies may ask beside told evaluations."""
         if self.model_space is None:
             return Context(workshop=self.workshop)
-        return Context(self.model_space, self.model_space.task(), exact_of(self.costs), self.workshop)
+        given = (self.model_space, self.model_space.task(), exact_of(self.costs), self.workshop)
+        return Context(*given) if self.known is None else KnownDataSets(*given, known=self.known)
 
     @property
     def space(self) -> ModelSpace:

@@ -11,9 +11,12 @@ from archfront import search, spaces, trainers
 from archfront.cluster._device import Device, cpu_model
 from archfront.cluster._goals import goals_of, parsed_constraints, refuse_too_many
 from archfront.cluster._history import Past, lessons_of
+from archfront.cluster._known_datasets import Earlier
 from archfront.cluster._leases import PATIENCE_SECONDS
 from archfront.cluster._protocol import protocol_of, protocol_of_function
-from archfront.cluster.store import StudyRecord
+from archfront.cluster.store import Store, StudyRecord
+from archfront.predictors._context import Context
+from archfront.predictors._datasets import KnownDataSets
 from archfront.search._auto import AUTO, choose
 from archfront.search._popdb import THRESHOLD
 from archfront.search._strategy import Strategy, checked_configuration
@@ -47,7 +50,7 @@ class Request:
     store stand there when a record is made). A configuration that kills its worker is tried `max_failures` more times;
     a worker that was not heard for `patience` seconds loses its work to another one. `start_weights` are the
     (hash, path) of a supernet: each training begins with its slice. `schedule` is one as JSON: each training follows
-    its values, epoch by epoch."""
+    its values, epoch by epoch. What studies on other tasks found is read from the store `earlier`."""
 
     name: str
     space: str | SearchSpace | ModelSpace
@@ -73,6 +76,7 @@ class Request:
     start: Sequence[Configuration] = ()
     start_from: str | Past | None = None
     popdb: str | Past | None = None
+    earlier: Store | None = None
     popdb_threshold: float = THRESHOLD
     default: bool = True
     evaluate: str | Callable[..., Any] | None = None
@@ -110,6 +114,10 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
     protocol = protocol_of(request, model_space, trainer_name, epochs)
     options = {**_options(request), **lessons, "epochs": epochs, "space": _loadable(model_space, request.space)}
     options["why"] = _why(request, searched, goals.objectives)
+    elsewhere = Earlier.before(request.earlier, model_space, searched, protocol)
+    strategy = _strategy(request, searched, goals.objectives, goals.constraints, KnownDataSets(known=elsewhere))
+    if elsewhere.asked:
+        options["other_tasks"] = elsewhere.listed
     return StudyRecord(
         request.name,
         model_space.full_name,
@@ -122,7 +130,7 @@ def record_of(request: Request, stored: Mapping[str, Device]) -> StudyRecord:
         model_space.signature.hash,
         protocol,
         trainer_name,
-        *_strategy(request, searched, goals.objectives, goals.constraints),
+        *strategy,
         constraints=goals.constraints,
         devices={name: device.identity for name, device in goals.devices.items()},
         budget=_budget(request),
@@ -287,7 +295,11 @@ def _lessons(request: Request, searched: SearchSpace, space: str) -> tuple[Searc
 
 
 def _strategy(
-    request: Request, searched: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+    request: Request,
+    searched: SearchSpace,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    context: Context | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The strategy's loadable name and its resolved parameters, after a trial construction that checks them."""
     stops = request.scheduler != "none"
@@ -296,7 +308,9 @@ def _strategy(
     check_arguments(f"strategy {registered_name(cls)!r}", cls.parameters(), parameters)
     for config in request.start:
         checked_configuration(searched, config, "--start")
-    strategy = cls(searched, objectives, constraints=constraints, budget=_budget(request), **parameters)
+    strategy = cls(
+        searched, objectives, constraints=constraints, budget=_budget(request), context=context, **parameters
+    )
     resolved = {name: getattr(strategy, name, parameters.get(name)) for name in cls.parameters()}
     return registered_name(cls), {name: value for name, value in resolved.items() if _is_json(value)}
 

@@ -13,6 +13,7 @@ from archfront.cluster._calibration import Calibration, calibration_of
 from archfront.cluster._device import Device
 from archfront.cluster._history import with_pasts
 from archfront.cluster._in_process import run_in_process
+from archfront.cluster._known_datasets import Earlier
 from archfront.cluster._loop import Progress, StudyLoop
 from archfront.cluster._plan import Plan, bound_space
 from archfront.cluster._replay import Replay, replayed
@@ -250,6 +251,7 @@ class Study:
             evaluate=function,
             bank=None if space is None else bank_of(self.record, space, self.store, files, heard),
             workshop=workshop,
+            known=Earlier.of(self.store, self.record, space),
         )
         self.store.put_devices([device.record() for device in plan.devices.values()])
         return plan
@@ -318,13 +320,15 @@ class Study:
 
         Raises UsageError for a study whose asks were not stored, or that cannot be rebuilt here.
         """
+        space = self._own_space()
         plan = Plan.of(
             self.record,
             files=TrialFiles(f"{self.store.files_url}/trials"),
             stored={},
-            space=self._own_space(),
+            space=space,
             evaluate=_foreign,
             measure=False,
+            known=Earlier.of(self.store, self.record, space),
         )
         return replayed(self.store, plan)
 

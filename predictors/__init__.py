@@ -9,6 +9,7 @@ from archfront.spaces._registry import Registry
 
 if TYPE_CHECKING:
     from archfront.predictors._context import Context
+    from archfront.predictors._datasets import DataSet, KnownDataSets, Source
     from archfront.predictors._errors import TooFewPointsError
     from archfront.predictors._prediction import FitReport, Fitted, Model, Prediction, PredictorCapabilities
     from archfront.predictors._predictor import Predictor
@@ -16,26 +17,32 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Context": "_context",
+    "DataSet": "_datasets",
     "FitReport": "_prediction",
     "Fitted": "_prediction",
+    "KnownDataSets": "_datasets",
     "Model": "_prediction",
     "Prediction": "_prediction",
     "Predictor": "_predictor",
     "PredictorCapabilities": "_prediction",
     "Scores": "_scores",
+    "Source": "_datasets",
     "TooFewPointsError": "_errors",
     "scores_of": "_scores",
 }
 
 __all__ = [
     "Context",
+    "DataSet",
     "FitReport",
     "Fitted",
+    "KnownDataSets",
     "Model",
     "Prediction",
     "Predictor",
     "PredictorCapabilities",
     "Scores",
+    "Source",
     "TooFewPointsError",
     "load",
     "names",

@@ -75,6 +75,14 @@ class Predictor(ABC):
     def fit_metric(self, inputs: NDArray[Any], y: Floats, weights: Floats | None) -> Fitted:
         """Learn labels `y` (n,) in the metric's unit; `weights` (n,) are positive. n is at least `minimum`."""
 
+    def fit_of(self, metric: str, inputs: NDArray[Any], y: Floats, weights: Floats | None) -> Fitted:
+        """`fit_metric` where the metric's name says something; n is at least `minimum_of(metric)`."""
+        return self.fit_metric(inputs, y, weights)
+
+    def minimum_of(self, metric: str) -> int:
+        """Least number of rows to fit a metric on."""
+        return self.minimum
+
     @abstractmethod
     def predict_metric(self, model: Model, inputs: NDArray[Any]) -> tuple[Floats, Floats | None]:
         """Mean (n,) and, with capability `uncertainty`, standard deviation (n,) of a new measurement, else None."""
@@ -156,7 +164,7 @@ class Predictor(ABC):
         inputs = self.encoded(configs)
         fits = {}
         for metric, (y, rows) in tables.items():
-            fits[metric] = self.fit_metric(inputs[rows], y[rows], None if heavy is None else heavy[rows])
+            fits[metric] = self.fit_of(metric, inputs[rows], y[rows], None if heavy is None else heavy[rows])
         self._models = {metric: fitted.model for metric, fitted in fits.items()}
         return FitReport(
             n=min(len(rows) for _, rows in tables.values()),
@@ -298,9 +306,9 @@ class Predictor(ABC):
         if not np.isfinite(y[rows]).all():
             at = rows[~np.isfinite(y[rows])][0]
             raise UsageError(f"{metric}: value {at} is {y[at]}", "leave failed evaluations out")
-        if len(rows) < self.minimum:
+        if len(rows) < (least := self.minimum_of(metric)):
             raise TooFewPointsError(
-                f"predictor {registered_name(type(self))!r} needs {self.minimum} points, {metric!r} has {len(rows)}",
+                f"predictor {registered_name(type(self))!r} needs {least} points, {metric!r} has {len(rows)}",
                 "evaluate more configurations, or choose a predictor with a smaller minimum",
             )
         return y, rows

@@ -98,13 +98,14 @@ class Guided(Strategy):
     when all but a few of the last one are told. Where the predictor has too few points the batch is random, and its
     origin says so."""
 
-    def guided_by(self, predictor: str, *, initial: int, size: int) -> None:
-        """`initial` random proposals, then batches of `size` that a predictor of this name likes.
+    def guided_by(self, predictor: str, *, initial: int, size: int, least: int = 1) -> None:
+        """`initial` random proposals (at least `least`), then batches of `size` that a predictor of this name likes.
 
         Raises UsageError for a size below 1, UnknownNameError and UsageError for a predictor that cannot be used.
         """
-        if initial < 1 or size < 1:
-            raise UsageError(f"a batch of {size} after {initial} random proposals: both must be at least 1")
+        if initial < least or size < 1:
+            both = "both must be at least 1" if least else "a batch must be at least 1, and nothing negative"
+            raise UsageError(f"a batch of {size} after {initial} random proposals: {both}")
         self.predictor = predictor
         self._initial, self._size = initial, size
         self._queue: list[Suggestion] = []

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 VOICES = ("mean", "ucb", "its")
 QUANTISERS = ("threshold", "argmax")
 HAVE_GRADIENTS = "choose noise_aware, mlp or ridge"
+SAMPLES = 64
 ROUNDS = 4
 """Batches of samples for one pool, each with a smaller guidance; the last one has none."""
 GUIDED, UNGUIDED = "diffusion-guided", "diffusion"
@@ -90,6 +91,7 @@ class Proposer:
         self.strategy, self.sampling, self.guided = strategy, sampling, guided
         self.relaxation = Relaxation.of(strategy.space, strategy.context)
         self._ready: Callable[[], Any] | None = None
+        self._fitted: tuple[tuple[int, int], Predictor] | None = None
         self._generator()
         self._sampler()
         if guided:
@@ -123,7 +125,7 @@ class Proposer:
         self._ready()
         rng, workshop = self.strategy.rng, self.strategy.context.workshop
         if self.guided and guide is None:
-            guide = self._fitted_guide(number)
+            guide = self.fitted_guide(number)
         for i in range(ROUNDS):
             if pool.missing <= 0:
                 return
@@ -166,15 +168,27 @@ class Proposer:
             given = {"sde": own.sde, "sigma_min": own.sigma_min, "sigma_max": own.sigma_max}
         return make(strategy.space, strategy.context, seed=strategy.seed + number, **given)
 
-    def _fitted_guide(self, number: int) -> Predictor | None:
-        """The guide, fitted to what is told; None where it has too few points."""
+    @property
+    def transfers(self) -> bool:
+        """Whether the guide knows something before anything is told."""
+        from archfront import predictors
+
+        return self.guided and predictors.load(self.sampling.guide).minimum == 0
+
+    def fitted_guide(self, number: int) -> Predictor | None:
+        """The guide of a batch, fitted to what is told; None where it has too few points. A guide that transfers
+        is fitted to what it knows of, even where nothing is told."""
         strategy = self.strategy
         names = list(dict.fromkeys([*(o.name for o in strategy.objectives), *(c.name for c in strategy.constraints)]))
         told = [e for e in strategy.told if e.finite(names)]
+        if self._fitted is not None and self._fitted[0] == (number, len(told)):
+            return self._fitted[1]
         guide = self._new_guide(number)
-        if len(told) < guide.minimum:
+        names = [name for name in names if len(told) >= guide.minimum_of(name)]
+        if not names:
             return None
         guide.fit([e.config for e in told], {n: [e.values[n].value for e in told] for n in names})
+        self._fitted = (number, len(told)), guide
         return guide
 
     def _guidance(self, guide: Predictor, n: int, share: float, seed: int) -> Guidance:
@@ -185,15 +199,17 @@ class Proposer:
 
         strategy, draws = self.strategy, np.random.default_rng(seed)
         desires = [
-            Desire(opinions_of(guide, o.name, self.relaxation), o.loss(1.0), self._spread(o.name))
+            Desire(opinions_of(guide, o.name, self.relaxation), o.loss(1.0), self._spread(guide, o.name))
             for o in strategy.objectives
             if o.name in guide.metrics
         ]
         bounds = []
         for c in strategy.constraints:
+            if c.name not in guide.metrics:
+                continue  # a guide that transfers need not know it yet
             sign = 1.0 if c.operator == "<=" else -1.0
             opinions = opinions_of(guide, c.name, self.relaxation)
-            bounds.append(Bound(opinions, sign, sign * c.bound, self._spread(c.name)))
+            bounds.append(Bound(opinions, sign, sign * c.bound, self._spread(guide, c.name)))
         weights = draws.dirichlet(np.ones(max(1, len(desires))), n)[:, : len(desires)]
         return Guidance(
             desires,
@@ -204,7 +220,10 @@ class Proposer:
             self.sampling.voice,
         )
 
-    def _spread(self, name: str) -> float:
-        """Standard deviation of what was told of a metric."""
+    def _spread(self, guide: Predictor, name: str) -> float:
+        """Standard deviation of what was told of a metric; before that, of what the guide says of random ones."""
         values = [e.values[name].value for e in self.strategy.told if e.finite([name])]
+        if len(values) < 2:
+            random = self.strategy.space.sample(guide.generator(), SAMPLES)
+            values = list(guide.predict(random, [name])[name].mean)
         return float(np.std(values)) or 1.0

@@ -7,13 +7,17 @@ configurations, ranked by a second predictor, and the best are evaluated: Bayesi
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from archfront.predictors._errors import TooFewPointsError
 from archfront.search._acquisition import ACQUISITIONS, acquired
 from archfront.search._guided import Guess, Guided
 from archfront.search._proposer import ROUNDS, Pool, Proposer, Sampling
 from archfront.search._strategy import Capabilities, Suggestion
 from archfront.spaces._errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from archfront.predictors._predictor import Predictor
 
 __all__ = ["Diffusion"]
 
@@ -28,6 +32,8 @@ class Diffusion(Guided):
       scale `guidance` in units of a label's standard deviation; every objective's share is drawn anew for each sample,
       so that one batch covers the front. Where too few are valid and new, the guidance is lowered, then left out; then
       mutations of the best told and random ones fill up. `origin` says which it was.
+    - A `guide` that knows other data sets (dataset_aware) guides from the first batch on with `initial=0`, and ranks
+      until the predictor has its points.
     - `candidates` unguided, mutation or random replace the generator for comparisons; everything else is the same.
     - `voice`: what of the guide's ensemble is followed (mean, ucb, its); `sde`, `sigma_min`, `sigma_max`, `steps`,
       `sampler` (euler_maruyama, reverse_diffusion, none), `corrector` (langevin, none), `snr` as in the paper;
@@ -79,7 +85,7 @@ class Diffusion(Guided):
                 raise UnknownNameError.of(f"{what} of diffusion", value, known)
         if pool < batch_size:
             raise UsageError(f"pool={pool} must be at least batch_size={batch_size}")
-        self.guided_by(predictor, initial=initial, size=batch_size)
+        self.guided_by(predictor, initial=initial, size=batch_size, least=0)
         self.initial, self.batch_size, self.pool = initial, batch_size, pool
         self.candidates, self.acquisition = candidates, acquisition
         self.guide, self.guidance, self.voice, self.quantiser = guide, guidance, voice, quantiser
@@ -90,18 +96,35 @@ class Diffusion(Guided):
         if candidates in ("diffusion", "unguided"):
             sampling = Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
             self._proposer = Proposer(self, sampling, guided=candidates == "diffusion")
+        if initial < 1 and not (self._proposer is not None and self._proposer.transfers):
+            raise UsageError(
+                f"initial={initial}: guide={guide!r} knows nothing before something is told", "guide=dataset_aware"
+            )
 
     def propose(self, n: int) -> list[Suggestion]:
         if self._proposer is not None:
             self._proposer.begin()  # it trains while the first ones run
         return super().propose(n)
 
+    def _fitted(self) -> Predictor | None:
+        """A guide that transfers also ranks, until the predictor has its points."""
+        try:
+            return super()._fitted()
+        except TooFewPointsError:
+            proposer = self._proposer
+            guide = proposer.fitted_guide(self._batches) if proposer is not None and proposer.transfers else None
+            names = [*(o.name for o in self.objectives), *(c.name for c in self.constraints)]
+            if guide is None or not set(names) <= set(guide.metrics):
+                raise
+            return guide
+
     def batch(self, guess: Guess) -> list[Suggestion]:
         pool = list(self._pool().found.values())
         if not pool:
             return []
         configs = [config for config, _ in pool]
-        best = acquired(self.acquisition, self, guess, configs, self.batch_size)
+        acquisition = self.acquisition if self.told else "mean"  # nothing is there to improve on
+        best = acquired(acquisition, self, guess, configs, self.batch_size)
         return [guess.suggestion(*pool[i]) for i in best]
 
     def _pool(self) -> Pool:
@@ -109,7 +132,7 @@ class Diffusion(Guided):
         pool = Pool(self, self.pool)
         if self._proposer is not None:
             self._proposer.fill(pool, self._batches)
-        if self.candidates != "random":
+        if self.candidates != "random" and self.told:
             parents = self.parents(self.batch_size)
             for _ in range(ROUNDS):
                 if pool.missing > 0:
