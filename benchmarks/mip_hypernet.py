@@ -149,10 +149,10 @@ def generated(space: ModelSpace, configs: Sequence[Configuration], seed: int, st
     return {"values": predictor.predict(configs, [metric])[metric].mean.tolist(), "cpu_s": spent_s}
 
 
-def one_shot(kept: Kept, asked: argparse.Namespace) -> Row:
-    """Spearman of both with what the networks reach alone, over seeds."""
+def one_shot(kept: Kept, asked: argparse.Namespace, budget: int) -> Row:
+    """Spearman of both with what the networks reach alone, over seeds; `budget` are the supernet's epochs."""
     space = elastic_part(asked.space)
-    batches = -(-len(space.task().split("train")) // 128)
+    steps = 4 * budget * -(-len(space.task().split("train")) // 128)
     found: dict[str, list[float]] = {"hypernetwork": [], "slices": []}
     spent: dict[str, list[float]] = {"hypernetwork": [], "slices": []}
     for seed in range(asked.seeds):
@@ -162,7 +162,6 @@ def one_shot(kept: Kept, asked: argparse.Namespace) -> Row:
         for number, config in enumerate(configs):
             of = {**about, "alone": number, "epochs": asked.alone_epochs}
             truth.append(kept.row(of, lambda: alone(space, config, seed, asked.alone_epochs))["value"])  # noqa: B023
-        budget, steps = asked.supernet_epochs, 4 * batches * asked.supernet_epochs
         of = {**about, "networks": asked.networks, "passes": steps}
         rows = {
             "slices": kept.row({**of, "by": "slices"}, lambda: sliced(space, configs, seed, budget)),  # noqa: B023
@@ -171,13 +170,10 @@ def one_shot(kept: Kept, asked: argparse.Namespace) -> Row:
         for name, row in rows.items():
             found[name].append(predictors.scores_of(np.array(row["values"]), np.array(truth)).spearman)
             spent[name].append(row["cpu_s"])
-    facts: Row = {
-        f"(b) {asked.space}, {asked.networks} networks, {asked.alone_epochs} epochs alone; passes of a sub-network in "
-        "training, for both": 4 * batches * asked.supernet_epochs
-    }
+    facts: Row = {}
     for name, values in found.items():
         error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        facts[f"(b) Spearman of {name} with quality alone, {len(values)} seeds"] = (
+        facts[f"(b) {name}, {steps} passes of a sub-network in training: Spearman with quality alone"] = (
             f"{statistics.mean(values):.3f} ± {error:.3f}, {statistics.mean(spent[name]):.0f} CPU s to train"
         )
     return facts
@@ -191,14 +187,20 @@ def main() -> None:
     parser.add_argument("--space", default="hourglass_mlp", help="of (b)")
     parser.add_argument("--networks", type=int, default=40, help="of (b); 0 leaves it out")
     parser.add_argument("--alone-epochs", type=int, default=10)
-    parser.add_argument("--supernet-epochs", type=int, default=20)
+    parser.add_argument("--supernet-epochs", type=int, nargs="+", default=[20, 50], help="of (b)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=RESULTS / "mip_hypernet_rows.jsonl")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     kept = Kept(asked.kept)
     rows = list(direction(kept, asked))
-    facts = one_shot(kept, asked) if asked.networks else {}
+    facts: Row = {}
+    if asked.networks:
+        facts[f"(b) {asked.space}, networks"] = (
+            f"{asked.networks} for each of {asked.seeds} seeds, {asked.alone_epochs} epochs alone"
+        )
+        for budget in asked.supernet_epochs:
+            facts |= one_shot(kept, asked, budget)
     write(
         "mip_hypernet",
         "Hypernetworks with and without a magnitude-invariant parametrisation",
