@@ -110,7 +110,7 @@ class Process:
         sizes = [options * dims for options, dims in coordinates.tables]
         self._ends = np.cumsum([1, parameters, *sizes])
         kinds = ["number" if block.table is None else "option" for block in coordinates.blocks]
-        free = max(1, sum(p.size > 1 for p in coordinates.space))
+        free = max(1, len(coordinates.space.varied))
         weights = np.array([np.log(WEIGHT[kind][0] / free) for kind in kinds])
         entries = int(sum(sizes))
         self._centre = np.concatenate([[0.0], weights, np.zeros(entries), [LOG_NOISE[0]]])

@@ -32,7 +32,7 @@ class Relaxation:
     """Matrices V (rows, columns) of a search space; decode(encode(config)) = config for canonical configurations whose
     numbers are centres of their bins.
 
-    A row that decides a parameter has one 1, or none while the parameter is inactive; parameters with one value have
+    A row that decides a parameter has one 1, or none while the parameter is inactive; those that are never decided have
     no row; a constant (input, output) always has its own 1. Entries that are not `free` never change. Raises UsageError
     naming a real parameter that declares no bins.
     """
@@ -49,7 +49,7 @@ class Relaxation:
         own = None if context is None else context.model_space
         wiring = own.wiring() if own is not None and own.search_space.names == space.names else None
         if wiring is None:
-            rows = [p.name for p in space if p.size > 1] or [space.names[0]]
+            rows = space.varied or [space.names[0]]
             everything = np.ones((len(rows), len(rows)), bool)
             wiring = Wiring(rows, everything, np.arange(len(rows)))
         for name in wiring.rows:

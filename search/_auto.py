@@ -22,7 +22,6 @@ def choose(
     """(strategy, why). What this rests on: docs/results/search_nasbench201.md for choices, float_lcbench.md for
     numbers, where `bayesian` costs eight times as much and finds less; it finds more on smooth functions of numbers
     (bayesian_against_botorch.md); moasha_strategies_lcbench.md where trials may be stopped early (`stops`)."""
-    free = [p for p in space if p.size > 1]
     trials = budget.trials
     if trials is not None and trials < FEWEST:
         return "random", f"{trials} trials are too few to learn from"
@@ -35,5 +34,5 @@ def choose(
         return "nsga2", f"{many} models of all that was told cost more than they save"
     return (
         "ehvi",
-        f"{len(objectives)} objectives over {len(free)} parameters: in {trials} trials a model pays for itself",
+        f"{len(objectives)} objectives over {len(space.varied)} parameters: in {trials} trials a model pays for itself",
     )

@@ -27,12 +27,12 @@ class Embedding:
     indicator; while it is inactive its number stands in the centre and its one-hot is zero. So two configurations in
     which it is inactive are at distance 0 in it, and an active and an inactive one at distance 1 to 1.25 (squared)
     whatever the active value: a kernel over all configurations, positive definite because it is one of this cube.
-    Parameters of a single value have no column.
+    Parameters that are never decided have no column.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self.varied = [i for i, p in enumerate(space.parameters) if p.size > 1]
+        self.varied = [space.names.index(name) for name in space.varied]
         blocks = [self._block(i, space.parameters[i]) for i in self.varied]
         self.groups: NDArray[np.int64] = np.repeat(np.arange(len(blocks)), blocks)
         first = np.cumsum([0, *blocks])[:-1]

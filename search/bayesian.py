@@ -71,8 +71,7 @@ class Bayesian(Strategy):
         **rest: Any,
     ) -> None:
         super().__init__(*base, **rest)
-        varied = sum(p.size > 1 for p in self.space)
-        self.initial = min(max(2 * varied, 5), 20) if initial is None else initial
+        self.initial = min(max(2 * len(self.space.varied), 5), 20) if initial is None else initial
         self.samples = {1: 64, 2: 32, 3: 16}.get(len(self.objectives), 8) if samples is None else samples
         self.points, self.restarts = points, restarts
         for name, least in (("initial", 1), ("points", 2), ("samples", 1), ("restarts", 1)):

@@ -126,6 +126,17 @@ class SearchSpace:
         return self._identity or self.id
 
     @cached_property
+    def varied(self) -> list[str]:
+        """Names of the parameters that are decided: with more than one value, and active for some value of each parent
+        (a narrowed parent may leave its children without one)."""
+        able: set[str] = set()
+        for parameter in self.parameters:
+            parents = [(condition, self[condition.parent]) for condition in parameter.when]
+            if all(parent.name in able and _possible(condition, parent) for condition, parent in parents):
+                able.add(parameter.name)
+        return [p.name for p in self.parameters if p.size > 1 and p.name in able]
+
+    @cached_property
     def size(self) -> float:
         """Number of canonical configurations, math.inf with an active continuum."""
         return count_configurations(self.parameters)
@@ -420,13 +431,16 @@ class SearchSpace:
 
 def _check_predicate(parameter: Parameter, condition: Condition, parent: Parameter) -> None:
     """A predicate must be able to hold for some value of its parent: a typing error would hide a parameter for ever."""
-    if isinstance(parent, Categorical | Ordinal):
-        possible = any(condition.holds(option) for option in parent.options)
-    else:
-        ends = np.array([parent.smallest(), parent.largest()], np.float64)
-        inside = [v for v in condition.compared if isinstance(v, int | float) and parent.problem(v) is None]
-        possible = bool(condition.holds_all(ends).any()) or any(condition.holds(v) for v in inside)
-    if not possible:
+    if not _possible(condition, parent):
         raise ValueError(
             f"{parameter.name}: {condition} holds for no value of {parent.name!r}: it could never be active"
         )
+
+
+def _possible(condition: Condition, parent: Parameter) -> bool:
+    """Whether the predicate holds for some value of the parent."""
+    if isinstance(parent, Categorical | Ordinal):
+        return any(condition.holds(option) for option in parent.options)
+    ends = np.array([parent.smallest(), parent.largest()], np.float64)
+    inside = [v for v in condition.compared if isinstance(v, int | float) and parent.problem(v) is None]
+    return bool(condition.holds_all(ends).any()) or any(condition.holds(v) for v in inside)

@@ -51,7 +51,7 @@ def spaces(
     shown = console()
     for key in ("name", "paper", "year", "tasks", "variants", "exports", *(["trainers"] if trained else []), "epochs"):
         shown.print(f"  [bold]{key}[/]: {_cell(facts[key])}")
-    free = [p for p in searched if p.size > 1]
+    free = [searched[name] for name in searched.varied]
     columns = ["parameter", "kind", "values", "default", "active when", "role", "flags"]
     how = f"with trainer {facts['trainers'][0]}" if trained else "of a table"
     title = f"{len(free)} parameters {how}, {_size(searched.size)} configurations"

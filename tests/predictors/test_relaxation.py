@@ -29,6 +29,15 @@ MIXED = SearchSpace(
 )
 
 
+def test_what_can_never_be_active_has_no_row() -> None:
+    narrow = MIXED.narrow({"depth": (1, 2)}).fix({"kind": "conv"})
+    relaxation = Relaxation.of(narrow)
+    assert relaxation.wiring.rows == ["depth", "op[0]", "op[1]", "width", "lr", "decay"]
+    configs = relaxation.repaired(np.random.default_rng(0).normal(size=(20, *relaxation.shape)))
+    assert relaxation.decode(relaxation.encode(configs)) == configs
+    assert all(narrow.validate(config) == [] for config in configs)
+
+
 @pytest.mark.parametrize("space", [MIXED, CONDITIONAL], ids=["mixed", "conditional"])
 def test_decoding_what_was_encoded_is_the_identity_on_bin_centres(space: SearchSpace) -> None:
     relaxation = Relaxation.of(space)

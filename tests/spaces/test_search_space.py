@@ -280,6 +280,20 @@ class TestDerived:
         assert smaller.default["depth"] in (1, 3)
         assert smaller["op[2]"].size == 1
 
+    @ENOUGH
+    @given(finite_spaces(), SEEDS)
+    def test_varied_are_those_that_any_configuration_has_otherwise(self, space: SearchSpace, seed: int) -> None:
+        fixed = space.sample(generator(seed), 1)[0]
+        for own in (space, space.fix({name: fixed[name] for name in list(fixed)[::2]})):
+            found = own.enumerate()
+            decided = [n for n in own.names if own[n].size > 1 and any(n in own.active_names(c) for c in found)]
+            assert own.varied == decided
+
+    def test_a_narrowed_parent_leaves_children_undecided(self) -> None:
+        narrow = PLAIN.narrow({"depth": (1, 2)}).fix({"kind": "conv"})
+        assert narrow.varied == ["depth", "lr", "op[0]", "op[1]"]
+        assert PLAIN.fix({"kind": "attention"}).varied == ["depth", "heads", "lr", "op[0]", "op[1]", "op[2]"]
+
     def test_narrow_keeps_a_range(self) -> None:
         narrowed = PLAIN.narrow({"depth": (2, 3), "lr": (1e-3, 1e-2)})
         assert {c["depth"] for c in narrowed.sample(generator(0), 50)} == {2, 3}
