@@ -104,13 +104,9 @@ class Earlier:
         """What was found and not guessed, on no device, of configurations that this study could propose."""
         if dataset is None or dataset.width != target.width:
             return None
-        own = [(config, e) for e in told if (config := self._legal(e.config)) is not None]
-        names = {name for _, e in own for name, value in e.values.items() if value.kind not in GUESSED_KINDS}
-        values = {
-            name: np.array([e.values[name].value if name in e.values else math.nan for _, e in own])
-            for name in sorted(names)
-            if "@" not in name
-        }
+        own = [(config, _found_of(e)) for e in told if (config := self._legal(e.config)) is not None]
+        names = sorted({name for _, found in own for name in found})
+        values = {name: np.array([found.get(name, math.nan) for _, found in own]) for name in names}
         return Source(dataset, [config for config, _ in own], values) if own else None
 
     def _legal(self, config: Configuration) -> Configuration | None:
@@ -118,6 +114,12 @@ class Earlier:
             return self.searched.canonicalise(config)
         except (ConfigurationError, KeyError):
             return None
+
+
+def _found_of(evaluation: Evaluation) -> dict[str, float]:
+    """Metrics of no device that were not guessed."""
+    found = evaluation.values.items()
+    return {name: value.value for name, value in found if value.kind not in GUESSED_KINDS and "@" not in name}
 
 
 def _where(record: StudyRecord) -> tuple[str, str, str | None, str]:

@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archfront.cluster._known_datasets import Earlier
 from archfront.cluster.store import Store
+from archfront.predictors import DataSet
 from archfront.predictors.dataset_aware import DatasetAware
+from archfront.search._types import Evaluation, Value
+from archfront.spaces._toy import ToyImages
 from tests.cluster.command import Command, Done, in_process
 
 QUICK = "tests.cluster.test_known_datasets:Quick"
@@ -69,6 +73,20 @@ def test_a_store_that_knows_nothing_says_what_to_do(run: Command) -> None:
     assert "no study of 'mlp' on another task with the same training: run one first" in flat(done)
     searched(run, "c")
     assert "run one first" in flat(searched(run, "c", GUIDED, study="again")), "its own task is no other one"
+
+
+def test_guesses_and_devices_are_left_out() -> None:
+    space, dataset = ToyImages.bind(), DataSet("other", [np.zeros((2, 16))])
+    one, other = space.search_space.sample(np.random.default_rng(0), 2)
+    found = [
+        Evaluation(one, "1", "ok", {"error": Value(0.5, "trained"), "latency_ms@cpu": Value(3.0, "measured")}),
+        Evaluation(other, "2", "ok", {"error": Value(0.1, "predicted"), "nll": Value(2.0, "trained")}),
+        Evaluation({**one, "width": 3}, "3", "ok", {"error": Value(0.2, "trained")}),
+    ]
+    source = Earlier(None, [], space, space.search_space)._source(dataset, dataset, found)
+    assert source is not None
+    assert source.configs == [one, other], "what is illegal here is left out"
+    assert {name: source.known(name) for name in source.values} == {"error": [0], "nll": [1]}
 
 
 def test_data_that_is_gone_is_left_out_and_said(run: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
