@@ -31,15 +31,15 @@ MOST_CLASSES = 20
 
 @dataclass(frozen=True)
 class RowsOfSets(Rows):
-    """Rows with the number of each one's data set, `owners` (n,). Half of every batch is of the set `always`."""
+    """Rows with the number of each one's data set, `owners` (n,). Half of every batch is of the set `always`
+    (-1: of none)."""
 
     owners: NDArray[np.int64]
-    always: int | None = None
+    always: int = -1
 
     def drawn(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
         """From a few data sets, as many of each."""
-        others = np.setdiff1d(self.owners, [self.always])
-        chosen = rng.permutation(others)[:SETS]
+        chosen = rng.permutation(np.unique(self.owners[self.owners != self.always]))[:SETS]
         return np.stack([self._of(chosen, share, size, rng) for share in self.shares])
 
     def _of(

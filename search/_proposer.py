@@ -30,6 +30,7 @@ VOICES = ("mean", "ucb", "its")
 QUANTISERS = ("threshold", "argmax")
 HAVE_GRADIENTS = "choose noise_aware, mlp or ridge"
 SAMPLES = 64
+"""Random configurations that give a metric's spread before anything is told."""
 ROUNDS = 4
 """Batches of samples for one pool, each with a smaller guidance; the last one has none."""
 GUIDED, UNGUIDED = "diffusion-guided", "diffusion"

@@ -150,6 +150,7 @@ def test_the_default_is_what_learns_and_fits(toy: TableSpace) -> None:
     assert {f.predictor for f in fits} == set(predictors.names()) - {
         "zero_cost",
         "criticality",
+        "dataset_aware",
         "few_shot",
         "hypernetwork",
     }
