@@ -149,8 +149,8 @@ def generated(space: ModelSpace, configs: Sequence[Configuration], seed: int, st
     return {"values": predictor.predict(configs, [metric])[metric].mean.tolist(), "cpu_s": spent_s}
 
 
-def one_shot(kept: Kept, asked: argparse.Namespace, budget: int) -> Row:
-    """Spearman of both with what the networks reach alone, over seeds; `budget` are the supernet's epochs."""
+def one_shot(kept: Kept, asked: argparse.Namespace, budget: int, epochs: int) -> Row:
+    """Spearman of both with what the networks reach alone in `epochs`, over seeds; `budget` are the supernet's."""
     space = elastic_part(asked.space)
     steps = 4 * budget * -(-len(space.task().split("train")) // 128)
     found: dict[str, list[float]] = {"hypernetwork": [], "slices": []}
@@ -160,8 +160,8 @@ def one_shot(kept: Kept, asked: argparse.Namespace, budget: int) -> Row:
         about = {"part": "one-shot", "space": asked.space, "seed": seed}
         truth = []
         for number, config in enumerate(configs):
-            of = {**about, "alone": number, "epochs": asked.alone_epochs}
-            truth.append(kept.row(of, lambda: alone(space, config, seed, asked.alone_epochs))["value"])  # noqa: B023
+            of = {**about, "alone": number, "epochs": epochs}
+            truth.append(kept.row(of, lambda: alone(space, config, seed, epochs))["value"])  # noqa: B023
         of = {**about, "networks": asked.networks, "passes": steps}
         rows = {
             "slices": kept.row({**of, "by": "slices"}, lambda: sliced(space, configs, seed, budget)),  # noqa: B023
@@ -173,7 +173,7 @@ def one_shot(kept: Kept, asked: argparse.Namespace, budget: int) -> Row:
     facts: Row = {}
     for name, values in found.items():
         error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        facts[f"(b) {name}, {steps} passes of a sub-network in training: Spearman with quality alone"] = (
+        facts[f"(b) {name}, {steps} passes of a sub-network: Spearman with quality after {epochs} epochs alone"] = (
             f"{statistics.mean(values):.3f} ± {error:.3f}, {statistics.mean(spent[name]):.0f} CPU s to train"
         )
     return facts
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40, help="of (a)")
     parser.add_argument("--space", default="hourglass_mlp", help="of (b)")
     parser.add_argument("--networks", type=int, default=40, help="of (b); 0 leaves it out")
-    parser.add_argument("--alone-epochs", type=int, default=10)
+    parser.add_argument("--alone-epochs", type=int, nargs="+", default=[10, 60], help="of (b)")
     parser.add_argument("--supernet-epochs", type=int, nargs="+", default=[20, 50], help="of (b)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=RESULTS / "mip_hypernet_rows.jsonl")
@@ -196,11 +196,10 @@ def main() -> None:
     rows = list(direction(kept, asked))
     facts: Row = {}
     if asked.networks:
-        facts[f"(b) {asked.space}, networks"] = (
-            f"{asked.networks} for each of {asked.seeds} seeds, {asked.alone_epochs} epochs alone"
-        )
-        for budget in asked.supernet_epochs:
-            facts |= one_shot(kept, asked, budget)
+        facts[f"(b) {asked.space}, networks"] = f"{asked.networks} for each of {asked.seeds} seeds"
+        for epochs in asked.alone_epochs:
+            for budget in asked.supernet_epochs:
+                facts |= one_shot(kept, asked, budget, epochs)
     write(
         "mip_hypernet",
         "Hypernetworks with and without a magnitude-invariant parametrisation",
