@@ -236,10 +236,22 @@ def _loadable(space: ModelSpace, given: Any) -> str | None:
     return None if nameless or type(space).__module__ == "__main__" else space.full_name
 
 
+def _presupposed(request: Request) -> str | None:
+    """The trainer that the strategy brings."""
+    return None if request.strategy == AUTO else _named(request.strategy, {})[0].trainer
+
+
+def _refuse_untrained(request: Request, what: str) -> None:
+    if (trainer := _presupposed(request)) is not None:
+        raise UsageError(
+            f"strategy {request.strategy!r} brings trainer {trainer!r}, and a {what} trains nothing",
+            "choose another --strategy",
+        )
+
+
 def _trainer_of(request: Request, space: ModelSpace) -> str:
     """As asked for, else what the strategy presupposes, else the space's own. Raises UsageError."""
-    strategy = None if request.strategy == AUTO else _named(request.strategy, {})[0]
-    presupposed = None if strategy is None else strategy.trainer
+    presupposed = _presupposed(request)
     if request.trainer is not None and presupposed is not None and not trainers.load(request.trainer).self_tunes:
         raise UsageError(
             f"strategy {request.strategy!r} presupposes trainer {presupposed!r}, not {request.trainer!r}",
@@ -283,6 +295,7 @@ def _looked_up(request: Request, space: LookupSpace) -> SearchSpace:
     for name in ("supernet", "trainer"):
         if getattr(request, name) is not None:
             raise UsageError(f"--{name} has no meaning for the table {space.name!r}", "leave it out")
+    _refuse_untrained(request, f"table {space.name!r}")
     if request.scheduler != "none" and not space.stepwise:
         raise UsageError(
             f"--scheduler {request.scheduler}: table {space.name!r} has no learning curves", "leave it out"

@@ -17,7 +17,7 @@ from archfront.predictors._workshop import Kept
 from archfront.search._diffusion import Guide, Sampler, sampled
 from archfront.search._score_network import ScoreNetwork
 from archfront.search._score_training import ScoreRecipe, new_network, train_score_network
-from archfront.spaces._cache import cache_folder, cached_tensors, read_tensors
+from archfront.spaces._cache import cached_tensors, is_cached, read_tensors
 from archfront.spaces._parameter import Floats
 
 __all__ = ["SHIPPED", "Generator", "Round", "draw", "prepare"]
@@ -42,8 +42,9 @@ class Generator:
 
     @property
     def is_trained(self) -> bool:
-        """Whether its network is here already, shipped or in the user's cache."""
-        return self._shipped.exists() or (cache_folder() / self._cached).exists()
+        """Whether its network is here already, shipped or in the user's cache; what is damaged there is said here, not
+        in the process that makes it again."""
+        return self._shipped.exists() or is_cached(self._cached, self.id)
 
     @property
     def _shipped(self) -> Path:

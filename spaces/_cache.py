@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["cache_folder", "cached_tensors", "read_tensors", "write_tensors"]
+__all__ = ["cache_folder", "cached_tensors", "is_cached", "read_tensors", "write_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,24 @@ def cached_tensors(name: str, identity: str, make: Callable[[], Mapping[str, Ten
     path = cache_folder() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if path.exists():
-            try:
-                return read_tensors(path, identity)
-            except ValueError as error:
-                logger.warning("%s is damaged (%s): it is made again", path, error)
+        if (found := _read(path, identity)) is not None:
+            return found
         made = {key: tensor.detach().contiguous() for key, tensor in make().items()}
         write_tensors(path, identity, made)
         return made
+
+
+def is_cached(name: str, identity: str) -> bool:
+    """Whether the cache's file `name` is there and can be read. A damaged one is said, and taken away."""
+    return _read(cache_folder() / name, identity) is not None
+
+
+def _read(path: Path, identity: str) -> dict[str, Tensor] | None:
+    if not path.exists():
+        return None
+    try:
+        return read_tensors(path, identity)
+    except ValueError as error:
+        logger.warning("%s is damaged (%s): it is made again", path, error)
+        path.unlink(missing_ok=True)  # said once, by whoever looks first
+        return None

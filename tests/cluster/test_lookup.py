@@ -68,6 +68,7 @@ def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
         ({"epochs": 3}, "--epochs 3"),
         ({"supernet": "train"}, "--supernet"),
         ({"trainer": "backprop"}, "--trainer"),
+        ({"strategy": "self_tuning"}, "brings trainer 'self_tuning', and a table 'toy' trains nothing"),
     ):
         with pytest.raises((UsageError, UnknownNameError), match=words):
             Study("no", space=made(), store=store, **options).run(trials=3)

@@ -248,6 +248,12 @@ class TestCache:
         assert all(torch.equal(first[n], t) for n, t in generator.network().state_dict().items())
         assert [r.message for r in caplog.records if "damaged" in r.message] != []
         assert len([r for r in caplog.records if "damaged" in r.message]) == 1
+        assert generator.is_trained
+        file.write_bytes(b"")
+        caplog.clear()
+        assert not generator.is_trained, "whoever begins a study hears it, not the process that trains"
+        generator.network()
+        assert len([r for r in caplog.records if "damaged" in r.message]) == 1
 
     def test_another_recipe_is_another_generator(self, cells: Relaxation) -> None:
         one, other = (Generator(cells, sde_of("ve"), ScoreRecipe(steps=steps)) for steps in (3, 4))
